@@ -1,0 +1,216 @@
+"""The UNet's configuration, read from diffusers' `config.json`.
+
+A configuration is a frozen, hashable dataclass. Keys that a (often old) file lacks take diffusers'
+defaults, booleans may be null, and per-level values are spread to one entry per level. What a file
+asks for and the networks here cannot do is refused by name (`UnsupportedConfig`): a silently
+ignored option would give a network that runs and is wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class UnsupportedConfig(ValueError):
+    """A config asks for something these networks do not implement; the message names it."""
+
+
+# Every level of a UNet is one of these: what attends there, and how the level changes resolution
+# ("conv": one strided or up-sampling convolution; "resnet": a residual block with pooling inside).
+DOWN_BLOCKS = {
+    "DownBlock2D": (None, "conv"),
+    "CrossAttnDownBlock2D": ("transformer", "conv"),
+    "ResnetDownsampleBlock2D": (None, "resnet"),
+    "SimpleCrossAttnDownBlock2D": ("added_kv", "resnet"),
+}
+UP_BLOCKS = {
+    "UpBlock2D": (None, "conv"),
+    "CrossAttnUpBlock2D": ("transformer", "conv"),
+    "ResnetUpsampleBlock2D": (None, "resnet"),
+    "SimpleCrossAttnUpBlock2D": ("added_kv", "resnet"),
+}
+MID_BLOCKS = {
+    "UNetMidBlock2DCrossAttn": "transformer",
+    "UNetMidBlock2DSimpleCrossAttn": "added_kv",
+}
+ACTIVATIONS = ("silu", "swish", "gelu", "relu")
+
+# Options with only some of diffusers' values implemented: key -> the values that are.
+_SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "act_fn": ACTIVATIONS,
+    "addition_embed_type": (None, "text", "text_time"),
+    "attention_type": ("default",),
+    "class_embed_type": (None, "timestep"),
+    "class_embeddings_concat": (False, None),
+    "conv_in_kernel": (3,),
+    "conv_out_kernel": (3,),
+    "cross_attention_norm": (None, "group_norm"),
+    "downsample_padding": (1,),
+    "dual_cross_attention": (False, None),
+    "encoder_hid_dim_type": (None, "text_proj"),
+    "mid_block_type": tuple(MID_BLOCKS),
+    "num_attention_heads": (None,),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "reverse_transformer_layers_per_block": (None,),
+    "time_cond_proj_dim": (None,),
+    "time_embedding_act_fn": (None, *ACTIVATIONS),
+    "time_embedding_type": ("positional", None),
+    "timestep_post_act": (None,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Static structure of a `UNet2DCondition`; build it with `from_dict`.
+
+    Names and meanings are diffusers' `UNet2DConditionModel`'s, with two differences: per-level
+    options are always tuples with one entry per level (in down order), and `patch_size` is ours
+    (pixels are moved to channels p x p at a time *before* the network; it ignores the value).
+    `attention_head_dim` keeps diffusers' ambiguity: the number of heads in transformer blocks, the
+    width of a head in the Simple (added-KV) blocks.
+    """
+
+    sample_size: int | tuple[int, int] | None = None
+    in_channels: int = 4
+    out_channels: int = 4
+    center_input_sample: bool = False
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0.0
+    down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
+    mid_block_type: str = "UNetMidBlock2DCrossAttn"
+    up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: tuple[int, ...] = (2, 2, 2, 2)
+    attention_head_dim: tuple[int, ...] = (8, 8, 8, 8)
+    transformer_layers_per_block: tuple[int, ...] = (1, 1, 1, 1)
+    only_cross_attention: tuple[bool, ...] = (False, False, False, False)
+    mid_block_only_cross_attention: bool = False
+    mid_block_scale_factor: float = 1.0
+    act_fn: str = "silu"
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    cross_attention_dim: int = 1280
+    cross_attention_norm: str | None = None
+    use_linear_projection: bool = False
+    encoder_hid_dim: int | None = None
+    class_embed_type: str | None = None
+    num_class_embeds: int | None = None
+    addition_embed_type: str | None = None
+    addition_embed_type_num_heads: int = 64
+    addition_time_embed_dim: int | None = None
+    projection_class_embeddings_input_dim: int | None = None
+    resnet_time_scale_shift: str = "default"
+    resnet_skip_time_act: bool = False
+    resnet_out_scale_factor: float = 1.0
+    time_embedding_dim: int | None = None
+    time_embedding_act_fn: str | None = None
+    patch_size: int = 1
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.block_out_channels)
+
+    @property
+    def time_embed_dim(self) -> int:
+        """Width of the time embedding."""
+        return self.time_embedding_dim or 4 * self.block_out_channels[0]
+
+    @property
+    def text_dim(self) -> int:
+        """Width of the `encoder_hidden_states` that the network takes."""
+        return self.encoder_hid_dim or self.cross_attention_dim
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "UNetConfig":
+        """Reads a diffusers UNet `config.json`.
+
+        Raises:
+          UnsupportedConfig: an option of the file is not implemented, named in the message.
+        """
+        _refuse_unsupported(raw)
+        known = {f: raw[f] for f in cls.__dataclass_fields__ if raw.get(f) is not None}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        levels = len(values.get("block_out_channels", cls.block_out_channels))
+        for name in _PER_LEVEL:
+            values[name] = _per_level(name, values.get(name, getattr(cls, name)[0]), levels)
+        if "mid_block_only_cross_attention" not in values:
+            # diffusers: one boolean for the network includes the middle, a list leaves it out
+            whole = raw.get("only_cross_attention")
+            values["mid_block_only_cross_attention"] = whole if isinstance(whole, bool) else False
+        for name, field in cls.__dataclass_fields__.items():
+            if field.type is float and name in values:
+                values[name] = float(values[name])
+        config = cls(**values)
+        _check_consistent(config)
+        return config
+
+
+_PER_LEVEL = (
+    "layers_per_block",
+    "attention_head_dim",
+    "transformer_layers_per_block",
+    "only_cross_attention",
+)
+
+
+def _per_level(name: str, value: Any, levels: int) -> tuple[Any, ...]:
+    """One entry per level; a lone value serves all of them."""
+    values = value if isinstance(value, tuple) else (value,) * levels
+    if len(values) != levels:
+        raise UnsupportedConfig(f"{name} has {len(values)} entries for {levels} levels: {value!r}")
+    if any(isinstance(v, list | tuple) for v in values):
+        raise UnsupportedConfig(f"{name}={value!r}: nested lists are not supported")
+    return values
+
+
+def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
+    """Raises for the first option whose value is not implemented."""
+    for key, supported in _SUPPORTED.items():
+        if key in raw and raw[key] not in supported:
+            allowed = ", ".join(repr(v) for v in supported)
+            raise UnsupportedConfig(f"{key}={raw[key]!r} is not supported (supported: {allowed})")
+    if "norm_num_groups" in raw and raw["norm_num_groups"] is None:
+        raise UnsupportedConfig("norm_num_groups=None is not supported")
+    for key, table in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
+        for name in raw.get(key) or ():
+            if name not in table:
+                raise UnsupportedConfig(
+                    f"{key} holds {name!r}, which is not supported (supported: {', '.join(table)})"
+                )
+    if isinstance(raw.get("cross_attention_dim"), list):
+        raise UnsupportedConfig(
+            f"cross_attention_dim={raw['cross_attention_dim']!r}: one number "
+            "for all levels is supported, a list is not"
+        )
+    blocks = [*(raw.get("down_block_types") or ()), *(raw.get("up_block_types") or ())]
+    if isinstance(raw.get("attention_head_dim"), list) and any("Simple" in b for b in blocks):
+        # diffusers does not reverse this list for the Simple up blocks: its meaning is unclear
+        raise UnsupportedConfig(
+            f"attention_head_dim={raw['attention_head_dim']!r}: a list is not "
+            "supported together with Simple cross-attention blocks"
+        )
+
+
+def _check_consistent(config: UNetConfig) -> None:
+    """Raises if parts of a config that must agree do not."""
+    for name in ("down_block_types", "up_block_types"):
+        if len(getattr(config, name)) != config.levels:
+            raise UnsupportedConfig(
+                f"{name} has {len(getattr(config, name))} entries, block_out_channels "
+                f"{config.levels}: they must be as many"
+            )
+    for channels in config.block_out_channels:
+        if channels % config.norm_num_groups:
+            raise UnsupportedConfig(
+                f"block_out_channels={config.block_out_channels} cannot be split into "
+                f"norm_num_groups={config.norm_num_groups} groups"
+            )
+    if config.addition_embed_type == "text_time" and (
+        config.addition_time_embed_dim is None
+        or config.projection_class_embeddings_input_dim is None
+    ):
+        raise UnsupportedConfig(
+            "addition_embed_type='text_time' needs addition_time_embed_dim and "
+            "projection_class_embeddings_input_dim"
+        )
