@@ -1,0 +1,134 @@
+"""What an editor sees of a model: `Stage`, `Cascade`, `Cond`.
+
+A stage is one diffusion model; a cascade is a list of them that hand pictures to each other. Both
+are static structure only: hashable, without arrays. Parameters are always arguments:
+`params = {"text": ..., "stages": (p0, p1, ...)}`. What a network predicts, whether pixels or
+latents flow and how a low-resolution picture conditions it are settled inside the stage.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from imagic_jax.diffusion.prediction import Prediction
+from imagic_jax.diffusion.schedule import Schedule
+from imagic_jax.typing import Array, Float, Image, Int, Num, Params, PRNGKeyArray
+
+Interceptor = Any  # a flax.linen method interceptor
+
+
+class Cond(NamedTuple):
+    """A text as a stage reads it. Imagic optimises `states` alone."""
+
+    states: Float[Array, "b l d"]
+    mask: Num[Array, "b l"] | None = None
+    pooled: Float[Array, "b d2"] | None = None
+
+
+class Extra(NamedTuple):
+    """What conditions a super-resolution stage besides the text; all None for a base."""
+
+    low_res: Float[Array, "b h w c"] | None = None  # up-sampled, noised, in the stage's layout
+    level: Int[Array, "b"] | None = None  # how much it was noised
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One diffusion model. Implementations are frozen dataclasses."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int:
+        """Pixels per side of the pictures that this stage makes."""
+        ...
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    @property
+    def low_res_size(self) -> int | None:
+        """Pixels per side of the picture it is conditioned on; None for a base."""
+        ...
+
+    def prepare(self, params: Params, image: Image) -> Array:
+        """Picture (any size, [-1, 1]) -> x0, what the diffusion runs on."""
+        ...
+
+    def finish(self, params: Params, x0: Array) -> Image:
+        """x0 -> picture of this stage's size, in [-1, 1]."""
+        ...
+
+    def sample_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of x_t for a batch."""
+        ...
+
+    def conditioning(
+        self, low_res: Image | None, level: Int[Array, "b"] | None, key: PRNGKeyArray
+    ) -> Extra:
+        """The extra input for a low-resolution picture noised to `level` (default: as sampled)."""
+        ...
+
+    def predict(
+        self,
+        params: Params,
+        x_t: Array,
+        t: Array,
+        cond: Cond,
+        extra: Extra,
+        interceptor: Interceptor | None = None,
+    ) -> tuple[Prediction, Mapping[str, Any]]:
+        """The network's answer at x_t, and whatever the interceptor sowed."""
+        ...
+
+    def loss(
+        self,
+        params: Params,
+        x0: Array,
+        cond: Cond,
+        low_res: Image | None,
+        key: PRNGKeyArray,
+        batch: int,
+    ) -> Float[Array, ""]:
+        """The model's own training loss on one picture, over `batch` draws of (t, eps).
+
+        `low_res` is the clean picture that a super-resolution stage is conditioned on; the stage
+        noises it as it was trained, with a fresh level per draw.
+        """
+        ...
+
+
+class Cascade(NamedTuple):
+    """A text encoder and its stages, small to large. Static; see the module's docstring."""
+
+    name: str
+    text: Any  # a TextEncoder
+    stages: tuple[Stage, ...]
+    tuned: tuple[bool, ...]  # which stages Imagic tunes
+
+    @property
+    def size(self) -> int:
+        """Pixels per side of the final picture."""
+        return self.stages[-1].size
+
+
+class TextEncoder(Protocol):
+    """Turns texts into one `Cond` per stage."""
+
+    def encode(self, params: Params, texts: Sequence[str]) -> tuple[Cond, ...]: ...
+
+    def check(self, text: str) -> list[str]:
+        """What this encoder cannot take of a text, in sentences for people."""
+        ...
+
+
+def repeat(cond: Cond, batch: int) -> Cond:
+    """A single text's condition for `batch` pictures."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), cond)
+
+
+def stack(*conds: Cond) -> Cond:
+    """Conditions joined along the batch axis."""
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *conds)

@@ -1,0 +1,63 @@
+"""The one sampling loop: start from noise, walk down a grid, return x0.
+
+The sampler is static, the number of steps is traced: grids are padded to the schedule's length,
+so that another `--steps` compiles nothing.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from imagic_jax.diffusion import steps
+from imagic_jax.diffusion.prediction import Prediction, Sample, with_x0
+from imagic_jax.diffusion.schedule import Grid, Schedule, grid
+from imagic_jax.diffusion.thresholding import limit, limits_x0
+
+Sampler = Literal["ddim", "ddpm"]
+#: (x_t, t) -> Prediction; guidance and conditioning are inside.
+Denoiser = Callable[[Sample, Array], Prediction]
+
+
+def padded_grid(schedule: Schedule, num_steps: int) -> tuple[Grid, Array]:
+    """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler."""
+    rows = grid(schedule, num_steps)
+    pad = schedule.num_train_timesteps - num_steps
+    return jax.tree.map(lambda a: jnp.pad(a, (0, pad)), rows), jnp.int32(num_steps)
+
+
+def sample(
+    denoise: Denoiser,
+    schedule: Schedule,
+    x_start: Sample,
+    levels: Grid,
+    num_steps: Array,
+    key: PRNGKeyArray,
+    sampler: Sampler = "ddim",
+) -> Sample:
+    """Walks from x_start (at the first level's noise) down to x0. Traceable; jit it outside.
+
+    Args:
+        denoise: the guided prediction at (x_t, t); x0 is limited here, after guidance.
+        schedule: says how x0 is limited and whether the variance is learned.
+        x_start: (b, ...) noise.
+        levels: `padded_grid`'s rows.
+        num_steps: how many of them are real.
+        key: noise of the stochastic sampler, folded with the step's index.
+        sampler: "ddim" (deterministic) or "ddpm".
+    """
+    learned = schedule.variance_type == "learned_range"
+
+    def body(i, x):
+        level = jax.tree.map(lambda a: a[i], levels)
+        p = denoise(x, level.t)
+        if limits_x0(schedule):
+            p = with_x0(p, limit(schedule, p.x0), x, level.abar, level.one_minus_abar)
+        if sampler == "ddim":
+            return steps.ddim(p, level)
+        noise = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        return steps.ddpm(p, x, level, noise, learned)
+
+    return jax.lax.fori_loop(0, num_steps, body, x_start)

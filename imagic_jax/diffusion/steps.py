@@ -1,0 +1,71 @@
+"""One step of a sampler, as pure functions of a prediction and the levels it goes between.
+
+DDIM: Song et al. 2021, eq. 12. DDPM: Ho et al. 2020, eq. 7; learned range: Nichol & Dhariwal 2021,
+eq. 15. `level` is the step's row of a `schedule.Grid`.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagic_jax.diffusion.prediction import Prediction, Sample
+from imagic_jax.diffusion.schedule import Grid
+
+Scalar = Float[Array, ""]
+
+
+class Posterior(NamedTuple):
+    """Mean and variance of q(x_next | x_t, x0)."""
+
+    mean: Sample
+    variance: Scalar | Sample
+
+
+def ddim(p: Prediction, level: Grid) -> Sample:
+    """The deterministic step (eta = 0) to the level below."""
+    dtype = p.x0.dtype
+    return (
+        jnp.sqrt(level.abar_next).astype(dtype) * p.x0
+        + jnp.sqrt(level.one_minus_abar_next).astype(dtype) * p.eps
+    )
+
+
+def ddim_sigma(level: Grid, eta: Scalar | float) -> Scalar:
+    """sigma of the stochastic DDIM step; eta = 1 is the DDPM posterior's standard deviation."""
+    ratio = level.one_minus_abar_next / level.one_minus_abar
+    return eta * jnp.sqrt(ratio) * jnp.sqrt(1.0 - level.abar / level.abar_next)
+
+
+def ddim_stochastic(p: Prediction, level: Grid, eta: Scalar | float, noise: Sample) -> Sample:
+    """The step with noise of strength eta in [0, 1]."""
+    sigma = ddim_sigma(level, eta)
+    direction = jnp.sqrt(jnp.maximum(level.one_minus_abar_next - sigma**2, 0.0))
+    dtype = p.x0.dtype
+    mean = jnp.sqrt(level.abar_next).astype(dtype) * p.x0 + direction.astype(dtype) * p.eps
+    return mean + sigma.astype(dtype) * noise
+
+
+def ddpm_posterior(p: Prediction, x_t: Sample, level: Grid, learned_range: bool) -> Posterior:
+    """The DDPM posterior; with `learned_range` the variance is interpolated by `p.variance`."""
+    dtype = x_t.dtype
+    abar, rest = level.abar, level.one_minus_abar
+    abar_next, rest_next = level.abar_next, level.one_minus_abar_next
+    step_alpha = abar / abar_next
+    step_beta = (abar_next - abar) / abar_next
+    from_x0 = (jnp.sqrt(abar_next) * step_beta / rest).astype(dtype)
+    from_xt = (jnp.sqrt(step_alpha) * rest_next / rest).astype(dtype)
+    small = jnp.maximum(rest_next / rest * step_beta, 1e-20)
+    variance = small
+    if learned_range:
+        share = (p.variance + 1.0) / 2.0
+        log_small, log_large = jnp.log(small).astype(dtype), jnp.log(step_beta).astype(dtype)
+        variance = jnp.exp(share * log_large + (1.0 - share) * log_small)
+    return Posterior(from_x0 * p.x0 + from_xt * x_t, variance)
+
+
+def ddpm(p: Prediction, x_t: Sample, level: Grid, noise: Sample, learned_range: bool) -> Sample:
+    """One ancestral step; no noise is added on the step from t = 0."""
+    posterior = ddpm_posterior(p, x_t, level, learned_range)
+    sigma = jnp.where(level.t > 0, jnp.sqrt(posterior.variance), 0.0).astype(x_t.dtype)
+    return posterior.mean + sigma * noise

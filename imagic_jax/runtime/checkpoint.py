@@ -1,0 +1,51 @@
+"""Saving and resuming a loop's state with Orbax: asynchronous, atomic, the last few kept."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+class Checkpoints:
+    """Numbered checkpoints of one pytree in one folder.
+
+    A checkpoint is complete or absent: Orbax writes under a temporary name and renames. Use as a
+    context manager, so that a save still on its way is finished.
+    """
+
+    def __init__(self, folder: str | Path, keep: int = 2):
+        import orbax.checkpoint as ocp  # slow to import, and a plain render does not need it
+
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._manager.close()
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts saving; the state is copied to the host before this returns."""
+        self._manager.save(step, args=self._ocp.args.StandardSave(state))
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """The state saved at `step` (default: the newest), shaped and placed like `like`.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+        """
+        abstract = jax.tree.map(_abstract, like)
+        step = self.latest_step() if step is None else step
+        if step is None:
+            raise FileNotFoundError("no checkpoint in this folder")
+        return self._manager.restore(step, args=self._ocp.args.StandardRestore(abstract))
+
+
+def _abstract(a: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None))

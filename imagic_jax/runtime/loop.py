@@ -1,0 +1,105 @@
+"""Optimisation loops on the device: one compiled chunk of steps, one host callback per chunk.
+
+A step is a frozen dataclass (its fields are static) called as `step(state, data, index)`; it
+draws its randomness from `fold_in(key, index)`, so a run that stops after any step and goes on
+later makes the same bits. The number of steps in a chunk is traced: one program serves the first,
+the middle and the short last chunk. There is no host round trip inside a chunk.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+State = Any  # a pytree
+Data = Any  # a pytree
+#: (state, data, index) -> (state, loss)
+Step = Callable[[State, Data, jax.Array], tuple[State, jax.Array]]
+
+#: Most steps in one chunk: the length of the loss buffer.
+MAX_CHUNK = 512
+
+
+class Chunk(NamedTuple):
+    """What a callback is told after each chunk of steps."""
+
+    state: State
+    done: int  # steps done since the very first
+    total: int
+    losses: np.ndarray  # of this chunk's steps
+    seconds: float  # wall time of this chunk, compilation included
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss became NaN or infinite; `step` is the first such step (counted from 0)."""
+
+    def __init__(self, step: int, last_finite: float):
+        self.step, self.last_finite = step, last_finite
+        super().__init__(
+            f"the loss is no number at step {step} (last finite loss {last_finite:.4g});"
+            " lower the learning rate of this stage"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _run_chunk(step: Step, state: State, data: Data, start, count):
+    losses = jnp.zeros((MAX_CHUNK,), jnp.float32)
+
+    def body(i, carry):
+        state, losses = carry
+        state, loss = step(state, data, start + i)
+        return state, losses.at[i].set(loss.astype(jnp.float32))
+
+    return jax.lax.fori_loop(0, count, body, (state, losses))
+
+
+def run(
+    step: Step,
+    state: State,
+    data: Data,
+    total: int,
+    *,
+    start: int = 0,
+    chunk_seconds: float = 2.0,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> State:
+    """Runs steps `start`..`total - 1` and returns the last state.
+
+    Args:
+        step: hashable; compiled once per value and per shapes of state and data.
+        state: donated: do not use it again.
+        data: everything else that the step reads; traced, so new pictures compile nothing.
+        total: number of steps of the whole loop.
+        start: steps already done (a resumed run).
+        chunk_seconds: aimed length of a chunk; its steps are adapted after each.
+        on_chunk: called after each chunk with a `Chunk`. Its `state` is donated to the next
+            chunk, so the callback copies what it wants to keep. It may raise to stop the run.
+
+    Raises:
+        NonFiniteLoss: when a loss is NaN or infinite; the callback does not see that chunk.
+    """
+    done, chunk = start, 1
+    last_finite = float("nan")
+    while done < total:
+        count = min(chunk, total - done, MAX_CHUNK)
+        began = time.perf_counter()
+        state, buffer = _run_chunk(step, state, data, jnp.int32(done), jnp.int32(count))
+        losses = np.asarray(buffer)[:count]
+        seconds = time.perf_counter() - began
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            before = losses[: bad[0]]
+            raise NonFiniteLoss(done + int(bad[0]), float(before[-1]) if bad[0] else last_finite)
+        last_finite = float(losses[-1])
+        first = done == start
+        done += count
+        if on_chunk is not None:
+            on_chunk(Chunk(state, done, total, losses, seconds))
+        # The first chunk is one step and mostly compilation; it says nothing about speed.
+        chunk = 4 if first else max(1, round(count * chunk_seconds / max(seconds, 1e-3)))
+        chunk = min(chunk, 4 * count if not first else 4)
+    return state

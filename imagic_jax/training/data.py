@@ -1,0 +1,103 @@
+"""Training data: a table of captions made once, and pictures drawn inside the training step."""
+
+import functools
+import random
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from imagic_jax.flatland import captions, factors, nuisance, splits
+from imagic_jax.flatland.factors import Factors
+from imagic_jax.flatland.render import render_class
+from imagic_jax.weights.tokenizer import Tokenizer
+
+CLASSES = len(factors.CLASSES)
+
+
+class CaptionTable(NamedTuple):
+    """Rows of (factors, caption), grouped by class: every array starts with (class, row)."""
+
+    factors: Factors  # of int32 (class, row)
+    ids: Int[Array, "k n l"]
+    mask: Int[Array, "k n l"]
+    null_ids: Int[Array, "l"]  # the empty caption, for text dropout
+    null_mask: Int[Array, "l"]
+
+
+def caption_table(tokenizer: Tokenizer, rows: int, seed: int) -> CaptionTable:
+    """Draws `rows` training captions per class; the same seed gives the same table."""
+    rng = random.Random(seed)
+    assignments, texts = [], []
+    for cls in range(CLASSES):
+        for _ in range(rows):
+            f = splits.draw_factors(rng, cls, "train")
+            assignments.append(f)
+            texts.append(captions.caption(f, captions.mentioned_factors(f, rng), rng, "train"))
+    ids, mask = tokenizer(texts)
+    null_ids, null_mask = tokenizer([""])
+    grouped = jax.tree.map(
+        lambda a: np.reshape(a, (CLASSES, rows, *a.shape[1:])),
+        (splits.as_arrays(assignments), ids, mask),
+    )
+    return CaptionTable(*jax.tree.map(jnp.asarray, (*grouped, null_ids[0], null_mask[0])))
+
+
+class Batch(NamedTuple):
+    """One batch of pictures with their captions."""
+
+    image: Float[Array, "b h w 3"]  # in [-1, 1]
+    ids: Int[Array, "b l"]
+    mask: Int[Array, "b l"]
+
+
+def draw_batch(
+    table: CaptionTable,
+    key: PRNGKeyArray,
+    batch: int,
+    size: int,
+    *,
+    mark_share: float,
+    text_dropout: float,
+    oversample: int,
+) -> Batch:
+    """Draws `batch` pictures (a multiple of the number of classes), an equal number per class.
+
+    Each class is drawn in a group of its own: under vmap, a switch over classes would draw every
+    class for every picture.
+
+    Args:
+        table: captions to draw from.
+        key: PRNG key of this batch.
+        batch: number of pictures.
+        size: pixels per side.
+        mark_share: share of the pictures that carry an identity mark.
+        text_dropout: share of the captions replaced by the empty one.
+        oversample: see `render_class`.
+    """
+    per_class, rest = divmod(batch, CLASSES)
+    if rest:
+        raise ValueError(f"batch {batch} must be a multiple of the {CLASSES} classes")
+    row_key, nuisance_key, mark_key, drop_key = jax.random.split(key, 4)
+    rows = jax.random.randint(row_key, (CLASSES, per_class), 0, table.ids.shape[1])
+    pick = functools.partial(jnp.take_along_axis, axis=1)
+    chosen = jax.tree.map(lambda a: pick(a, rows), table.factors)
+    u = jax.vmap(functools.partial(nuisance.sample, marks=True))(
+        jax.random.split(nuisance_key, batch)
+    )
+    u = u._replace(mark_on=jax.random.bernoulli(mark_key, mark_share, (batch,)).astype(jnp.float32))
+    u = jax.tree.map(lambda a: a.reshape(CLASSES, per_class, *a.shape[1:]), u)
+    images = []
+    for cls in range(CLASSES):
+        draw = functools.partial(render_class, cls, size=size, oversample=oversample)
+        images.append(jax.vmap(draw)(*jax.tree.map(lambda a, c=cls: a[c], (chosen, u))))
+    image = jnp.concatenate(images) * 2.0 - 1.0
+
+    ids = pick(table.ids, rows[..., None]).reshape(batch, -1)
+    mask = pick(table.mask, rows[..., None]).reshape(batch, -1)
+    drop = jax.random.bernoulli(drop_key, text_dropout, (batch, 1))
+    ids = jnp.where(drop, table.null_ids, ids)
+    mask = jnp.where(drop, table.null_mask, mask)
+    return Batch(image, ids, mask)
