@@ -52,10 +52,15 @@ class Attention(nn.Module):
             m in cross-attention, in between in added-KV attention, where text and picture share
             one softmax over [text; self].
         """
-        dtype = statistics_dtype(q.dtype)
-        scores = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=dtype)
-        weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5, axis=-1).astype(v.dtype)
-        return jnp.einsum("bhnm,bmhd->bnhd", weights, v)
+        wide = statistics_dtype(q.dtype)
+        q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # heads first: plain matrix products
+        scores = jnp.matmul(q, k.mT, preferred_element_type=wide)
+        scores -= jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+        weights = jnp.exp(scores * q.shape[-1] ** -0.5)
+        # softmax(scores) v, with the division after the product: on d columns in place of m
+        out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=wide)
+        out = out / weights.sum(-1, keepdims=True)
+        return out.astype(v.dtype).swapaxes(1, 2)
 
     def project(
         self, name: str, x: Float[Array, "b l _"], features: int, use_bias: bool

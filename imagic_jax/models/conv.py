@@ -1,4 +1,13 @@
-"""Two-dimensional convolution with PyTorch's meaning (NHWC data, HWIO kernels)."""
+"""Two-dimensional convolution with PyTorch's meaning (NHWC data, HWIO kernels).
+
+Its gradient is its own. Inside `lax.scan` and `while` XLA's CPU backend computes the gradients of
+convolutions by a naive path (jax-ml/jax#12868): weight gradients at 1-2 GFLOP/s where forward
+convolutions and matrix products reach 100-200. So on CPU the gradients are written with those two;
+on accelerators they stay XLA's. Which one is decided when a program is lowered for a platform.
+`benchmarks/conv_gradients.py` measures both.
+"""
+
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -6,6 +15,9 @@ import jax.numpy as jnp
 
 from imagic_jax.models.init import torch_uniform
 from imagic_jax.typing import Array, DType, Features, Float
+
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 class Conv(nn.Module):
@@ -28,13 +40,124 @@ class Conv(nn.Module):
 
 
 def conv2d(
+    x: Features, kernel: Float[Array, "k k c o"], stride: int = 1, padding: int = 1
+) -> Float[Array, "b h2 w2 o"]:
+    """Cross-correlation of x with kernel; `padding` zeros are added on all four sides.
+
+    Differentiable in reverse mode only (`jax.custom_vjp`).
+    """
+    if kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
+        return x @ kernel[0, 0]
+    return _conv(x, kernel, stride, padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+    return xla_conv(x, kernel, stride, padding)
+
+
+def _conv_forward(
+    x: Array, kernel: Array, stride: int, padding: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return _conv(x, kernel, stride, padding), (x, kernel)
+
+
+def _conv_backward(
+    stride: int, padding: int, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+    """Chooses by platform, for each gradient apart: an unused one is then dropped as dead code."""
+    options = {"stride": stride, "padding": padding}
+    return tuple(
+        jax.lax.platform_dependent(
+            *saved, g, cpu=partial(ours, **options), default=partial(xlas, **options)
+        )
+        for ours, xlas in (
+            (input_gradient, xla_input_gradient),
+            (kernel_gradient, xla_kernel_gradient),
+        )
+    )
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def xla_conv(
     x: Features, kernel: Float[Array, "k k c o"], stride: int, padding: int
 ) -> Float[Array, "b h2 w2 o"]:
-    """Cross-correlation of x with kernel; `padding` zeros are added on all four sides."""
+    """The convolution with XLA's own gradients."""
     return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=[(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=_LAYOUT
     )
+
+
+def input_gradient(
+    x: Features,
+    kernel: Float[Array, "k k c o"],
+    g: Float[Array, "b h2 w2 o"],
+    *,
+    stride: int,
+    padding: int,
+) -> Features:
+    """Gradient for x: g, spread by the stride, convolved with the kernel flipped and transposed."""
+    before = kernel.shape[0] - 1 - padding
+    # Behind, also the rows and columns of x that the stride never reached.
+    after = [x.shape[a] - 1 + padding - stride * (g.shape[a] - 1) for a in (1, 2)]
+    return jax.lax.conv_general_dilated(
+        g,
+        jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
+        (1, 1),
+        [(before, after[0]), (before, after[1])],
+        lhs_dilation=(stride, stride),
+        dimension_numbers=_LAYOUT,
+    )
+
+
+def kernel_gradient(
+    x: Features,
+    kernel: Float[Array, "k k c o"],
+    g: Float[Array, "b h2 w2 o"],
+    *,
+    stride: int,
+    padding: int,
+) -> Float[Array, "k k c o"]:
+    """Gradient for the kernel: for each of its k x k positions one matrix product over pixels."""
+    size, (height, width) = kernel.shape[0], g.shape[1:3]
+    # The shifts may be given to x or, reversed, to g. Shifting g is faster (x, the operand to be
+    # transposed, is then the same in all the products), but a stride can only skip pixels of x.
+    shift_g = stride == 1 and x.shape == (*g.shape[:3], x.shape[3])
+    moving, edge = (g, size - 1 - padding) if shift_g else (x, padding)
+    moving = jnp.pad(moving, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+
+    def product(i: int, j: int) -> Array:
+        if shift_g:
+            i, j = size - 1 - i, size - 1 - j
+        last_i, last_j = i + stride * (height - 1) + 1, j + stride * (width - 1) + 1
+        part = moving[:, i:last_i:stride, j:last_j:stride]
+        return jnp.einsum("bhwc,bhwo->co", *((x, part) if shift_g else (part, g)))
+
+    products = [product(i, j) for i in range(size) for j in range(size)]
+    return jnp.stack(products).reshape(kernel.shape)
+
+
+def xla_input_gradient(
+    x: Features,
+    kernel: Float[Array, "k k c o"],
+    g: Float[Array, "b h2 w2 o"],
+    *,
+    stride: int,
+    padding: int,
+) -> Features:
+    """XLA's own gradient for x."""
+    return jax.linear_transpose(lambda x: xla_conv(x, kernel, stride, padding), x)(g)[0]
+
+
+def xla_kernel_gradient(
+    x: Features,
+    kernel: Float[Array, "k k c o"],
+    g: Float[Array, "b h2 w2 o"],
+    *,
+    stride: int,
+    padding: int,
+) -> Float[Array, "k k c o"]:
+    """XLA's own gradient for the kernel."""
+    return jax.linear_transpose(lambda k: xla_conv(x, k, stride, padding), kernel)(g)[0]
