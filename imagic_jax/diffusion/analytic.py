@@ -5,21 +5,21 @@ held to an exact value in milliseconds, without weights.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from imagic_jax.diffusion.prediction import Prediction, Sample, from_output
+from imagic_jax.diffusion.prediction import Level, Prediction, Sample, column, from_output
 
 
 def predict(
-    x_t: Sample, abar: Float[Array, ""], one_minus_abar: Float[Array, ""], mean, std
+    x_t: Sample, abar: Level, one_minus_abar: Level, mean: float, std: float
 ) -> Prediction:
     """E[eps | x_t] for data N(mean, std^2): sqrt(1-a)(x - sqrt(a) m) / (a s^2 + 1 - a)."""
-    centred = x_t - jnp.sqrt(abar) * mean
-    eps = jnp.sqrt(one_minus_abar) * centred / (abar * std**2 + one_minus_abar)
+    a, rest = column(abar, x_t), column(one_minus_abar, x_t)
+    eps = jnp.sqrt(rest) * (x_t - jnp.sqrt(a) * mean) / (a * std**2 + rest)
     return from_output("epsilon", eps, x_t, abar, one_minus_abar)
 
 
-def flow(x: Sample, mean, std, abar_from, abar_to) -> Sample:
+def flow(
+    x: Sample, mean: float, std: float, abar_from: Level | float, abar_to: Level | float
+) -> Sample:
     """Where the probability-flow ODE carries x from one level to another, exactly.
 
     (x - sqrt(a) m) / sqrt(a s^2 + 1 - a) is constant along the path.

@@ -25,11 +25,14 @@ def draw(
 def denoising_loss(
     network: Network, schedule: Schedule, x0: Sample, key: PRNGKeyArray
 ) -> Float[Array, ""]:
-    """Mean squared error against the recorded target, over one (t, eps) draw per picture.
+    """Mean squared error against the recorded target, over one (t, eps) draw per picture,
+    weighted as the schedule records.
 
     The learned-variance half of the output, where there is one, is ignored (the "simple" loss).
     """
     t, eps = draw(schedule, key, x0.shape, x0.dtype)
     output = network(add_noise(schedule, x0, eps, t), t)[..., : x0.shape[-1]]
     error = output.astype(jnp.float32) - target(schedule, x0, eps, t).astype(jnp.float32)
-    return jnp.mean(jnp.square(error))
+    each = jnp.mean(jnp.square(error), axis=tuple(range(1, error.ndim)))
+    weight = schedule.loss_weight(t)
+    return jnp.mean(each if weight is None else weight * each)

@@ -29,14 +29,18 @@ class Prediction(NamedTuple):
     variance: Sample | None = None
 
 
-def _column(level: Level, like: Sample) -> Array:
+def column(level: Level, like: Sample) -> Array:
     """A level per picture (or one for all), shaped to broadcast over a batch."""
     level = jnp.asarray(level, like.dtype)
     return level.reshape(level.shape + (1,) * (like.ndim - level.ndim)) if level.ndim else level
 
 
 def from_output(
-    kind: PredictionType, output: Sample, x_t: Sample, abar: Level, one_minus_abar: Level
+    kind: PredictionType,
+    output: Float[Array, "b *dims o"],
+    x_t: Sample,
+    abar: Level,
+    one_minus_abar: Level,
 ) -> Prediction:
     """Turns a network output into a `Prediction`.
 
@@ -49,7 +53,7 @@ def from_output(
     variance = None
     if output.shape[-1] == 2 * x_t.shape[-1]:
         output, variance = jnp.split(output, 2, axis=-1)
-    a, s = jnp.sqrt(_column(abar, x_t)), jnp.sqrt(_column(one_minus_abar, x_t))
+    a, s = jnp.sqrt(column(abar, x_t)), jnp.sqrt(column(one_minus_abar, x_t))
     if kind == "epsilon":
         return Prediction((x_t - s * output) / jnp.maximum(a, _TINY), output, variance)
     if kind == "v_prediction":
@@ -59,7 +63,7 @@ def from_output(
 
 def eps_from_x0(x0: Sample, x_t: Sample, abar: Level, one_minus_abar: Level) -> Sample:
     """The noise that makes x_t out of x0."""
-    a, s = jnp.sqrt(_column(abar, x_t)), jnp.sqrt(_column(one_minus_abar, x_t))
+    a, s = jnp.sqrt(column(abar, x_t)), jnp.sqrt(column(one_minus_abar, x_t))
     return (x_t - a * x0) / jnp.maximum(s, _TINY)
 
 
@@ -74,6 +78,6 @@ def target(schedule: Schedule, x0: Sample, eps: Sample, t) -> Sample:
         return eps
     if schedule.prediction_type == "sample":
         return x0
-    a = jnp.sqrt(_column(schedule.abar(t), x0))
-    s = jnp.sqrt(_column(schedule.one_minus_abar(t), x0))
+    a = jnp.sqrt(column(schedule.abar(t), x0))
+    s = jnp.sqrt(column(schedule.one_minus_abar(t), x0))
     return a * eps - s * x0

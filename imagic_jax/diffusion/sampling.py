@@ -9,7 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key
 
 from imagic_jax.diffusion import steps
 from imagic_jax.diffusion.prediction import Prediction, Sample, with_x0
@@ -34,7 +34,7 @@ def sample(
     x_start: Sample,
     levels: Grid,
     num_steps: Array,
-    key: PRNGKeyArray,
+    keys: Key[Array, " b"],
     sampler: Sampler = "ddim",
 ) -> Sample:
     """Walks from x_start (at the first level's noise) down to x0. Traceable; jit it outside.
@@ -45,7 +45,8 @@ def sample(
         x_start: (b, ...) noise.
         levels: `padded_grid`'s rows.
         num_steps: how many of them are real.
-        key: noise of the stochastic sampler, folded with the step's index.
+        keys: (b,) one key per picture for the stochastic sampler, folded with the step's index;
+            a picture's noise does not depend on what else is in the batch.
         sampler: "ddim" (deterministic) or "ddpm".
     """
     learned = schedule.variance_type == "learned_range"
@@ -57,7 +58,8 @@ def sample(
             p = with_x0(p, limit(schedule, p.x0), x, level.abar, level.one_minus_abar)
         if sampler == "ddim":
             return steps.ddim(p, level)
-        noise = jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        noise = jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(step_keys)
         return steps.ddpm(p, x, level, noise, learned)
 
     return jax.lax.fori_loop(0, num_steps, body, x_start)

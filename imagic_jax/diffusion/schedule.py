@@ -25,7 +25,12 @@ class UnsupportedSchedule(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A noise schedule: static and hashable. Field names and defaults are diffusers'."""
+    """A noise schedule: static and hashable. Field names and defaults are diffusers'.
+
+    `max_loss_weight` is ours (diffusers ignores it): a model that predicts x0 is trained with the
+    weight min(SNR + 1, max_loss_weight), which is v-prediction's weighting (Salimans & Ho 2022),
+    cut off where little noise is left; None weighs all timesteps alike.
+    """
 
     num_train_timesteps: int = 1000
     beta_schedule: str = "linear"
@@ -41,6 +46,7 @@ class Schedule:
     thresholding: bool = False
     dynamic_thresholding_ratio: float = 0.995
     sample_max_value: float = 1.0
+    max_loss_weight: float | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
@@ -50,14 +56,18 @@ class Schedule:
             UnsupportedSchedule: for a beta schedule, prediction type, variance or spacing that
                 is not built here, or for a rescaled (zero terminal SNR) schedule.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        schedule = cls(**{k: v for k, v in config.items() if k in known and v is not None})
+        given = {f.name: config.get(f.name) for f in dataclasses.fields(cls)}
+        fields = {k: v for k, v in given.items() if v is not None}
+        fields |= {k: float(fields[k]) for k in _REAL if k in fields}  # JSON writes 1 for 1.0
         for field, allowed in _ALLOWED.items():
-            if getattr(schedule, field) not in allowed:
+            if fields.get(field, allowed[0]) not in allowed:
                 raise UnsupportedSchedule(
-                    f"scheduler_config.json: {field}={getattr(schedule, field)!r} is not supported;"
+                    f"scheduler_config.json: {field}={fields[field]!r} is not supported;"
                     f" one of {', '.join(allowed)}"
                 )
+        schedule = cls(**fields)
+        if schedule.max_loss_weight is not None and schedule.prediction_type != "sample":
+            raise UnsupportedSchedule("max_loss_weight goes with prediction_type 'sample' only")
         if config.get("rescale_betas_zero_snr") or config.get("trained_betas") is not None:
             raise UnsupportedSchedule(
                 "scheduler_config.json: rescale_betas_zero_snr and trained_betas are not supported"
@@ -66,7 +76,8 @@ class Schedule:
 
     def to_config(self, class_name: str = "DDIMScheduler") -> dict[str, Any]:
         """The `scheduler_config.json` that PyTorch diffusers reads."""
-        return {"_class_name": class_name, **dataclasses.asdict(self)}
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        return {"_class_name": class_name, **fields}
 
     def alphas_cumprod(self) -> Float[np.ndarray, "t"]:
         """abar_t for t = 0..T-1, float64."""
@@ -75,6 +86,14 @@ class Schedule:
     def final_alpha_cumprod(self) -> float:
         """abar "before the first step": 1, or abar_0 where the checkpoint says so."""
         return 1.0 if self.set_alpha_to_one else float(self.alphas_cumprod()[0])
+
+    def loss_weight(self, t: Int[Array, "..."]) -> Float[Array, "..."] | None:
+        """The training loss's weight at traced timesteps; None where all weigh alike."""
+        if self.max_loss_weight is None:
+            return None
+        with np.errstate(divide="ignore"):
+            weight = np.minimum(1.0 / (1.0 - self.alphas_cumprod()), self.max_loss_weight)
+        return jnp.asarray(weight, jnp.float32)[t]
 
     def abar(self, t: Int[Array, "..."]) -> Float[Array, "..."]:
         """abar at traced timesteps, float32."""
@@ -91,6 +110,15 @@ _ALLOWED = {
     "variance_type": ("fixed_small", "fixed_large", "learned_range"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
 }
+
+_REAL = (
+    "beta_start",
+    "beta_end",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "max_loss_weight",
+)
 
 
 @functools.cache

@@ -34,7 +34,14 @@ def ddim(p: Prediction, level: Grid) -> Sample:
 def ddim_sigma(level: Grid, eta: Scalar | float) -> Scalar:
     """sigma of the stochastic DDIM step; eta = 1 is the DDPM posterior's standard deviation."""
     ratio = level.one_minus_abar_next / level.one_minus_abar
-    return eta * jnp.sqrt(ratio) * jnp.sqrt(1.0 - level.abar / level.abar_next)
+    return eta * jnp.sqrt(ratio) * jnp.sqrt(_step_beta(level))
+
+
+def _step_beta(level: Grid) -> Scalar:
+    """1 - abar / abar_next, from whichever complement has kept its digits."""
+    near = level.one_minus_abar - level.one_minus_abar_next
+    far = level.abar_next - level.abar
+    return jnp.where(level.abar > 0.5, near, far) / level.abar_next
 
 
 def ddim_stochastic(p: Prediction, level: Grid, eta: Scalar | float, noise: Sample) -> Sample:
@@ -52,7 +59,7 @@ def ddpm_posterior(p: Prediction, x_t: Sample, level: Grid, learned_range: bool)
     abar, rest = level.abar, level.one_minus_abar
     abar_next, rest_next = level.abar_next, level.one_minus_abar_next
     step_alpha = abar / abar_next
-    step_beta = (abar_next - abar) / abar_next
+    step_beta = _step_beta(level)
     from_x0 = (jnp.sqrt(abar_next) * step_beta / rest).astype(dtype)
     from_xt = (jnp.sqrt(step_alpha) * rest_next / rest).astype(dtype)
     small = jnp.maximum(rest_next / rest * step_beta, 1e-20)

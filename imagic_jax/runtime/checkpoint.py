@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class Checkpoints:
@@ -31,8 +32,11 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Starts saving; the state is copied to the host before this returns."""
-        self._manager.save(step, args=self._ocp.args.StandardSave(state))
+        """Starts saving; `state` may be donated as soon as this returns."""
+        # An explicit copy: on CPU a host view of a device array is no copy, and the next chunk
+        # would write into it while it is being saved.
+        host = jax.tree.map(lambda a: np.array(a, copy=True), state)
+        self._manager.save(step, args=self._ocp.args.StandardSave(host))
 
     def restore(self, like: Any, step: int | None = None) -> Any:
         """The state saved at `step` (default: the newest), shaped and placed like `like`.

@@ -24,11 +24,17 @@ Step = Callable[[State, Data, jax.Array], tuple[State, jax.Array]]
 MAX_CHUNK = 512
 
 
+class LoopState(NamedTuple):
+    """Where a loop stands: what to save, and what to hand back in to go on."""
+
+    step: int  # steps done
+    value: State
+
+
 class Chunk(NamedTuple):
     """What a callback is told after each chunk of steps."""
 
-    state: State
-    done: int  # steps done since the very first
+    state: LoopState
     total: int
     losses: np.ndarray  # of this chunk's steps
     seconds: float  # wall time of this chunk, compilation included
@@ -59,47 +65,46 @@ def _run_chunk(step: Step, state: State, data: Data, start, count):
 
 def run(
     step: Step,
-    state: State,
+    state: LoopState,
     data: Data,
     total: int,
     *,
-    start: int = 0,
     chunk_seconds: float = 2.0,
     on_chunk: Callable[[Chunk], None] | None = None,
-) -> State:
-    """Runs steps `start`..`total - 1` and returns the last state.
+) -> LoopState:
+    """Runs steps `state.step`..`total - 1` and returns the last state.
 
     Args:
         step: hashable; compiled once per value and per shapes of state and data.
-        state: donated: do not use it again.
+        state: where to start. Its arrays are donated: do not use them again.
         data: everything else that the step reads; traced, so new pictures compile nothing.
         total: number of steps of the whole loop.
-        start: steps already done (a resumed run).
-        chunk_seconds: aimed length of a chunk; its steps are adapted after each.
+        chunk_seconds: aimed length of a chunk; the number of its steps is adapted after each.
         on_chunk: called after each chunk with a `Chunk`. Its `state` is donated to the next
             chunk, so the callback copies what it wants to keep. It may raise to stop the run.
 
     Raises:
         NonFiniteLoss: when a loss is NaN or infinite; the callback does not see that chunk.
     """
-    done, chunk = start, 1
+    done, value = state
+    first, chunk = True, 1
     last_finite = float("nan")
     while done < total:
         count = min(chunk, total - done, MAX_CHUNK)
         began = time.perf_counter()
-        state, buffer = _run_chunk(step, state, data, jnp.int32(done), jnp.int32(count))
+        value, buffer = _run_chunk(step, value, data, jnp.int32(done), jnp.int32(count))
         losses = np.asarray(buffer)[:count]
         seconds = time.perf_counter() - began
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
-            before = losses[: bad[0]]
-            raise NonFiniteLoss(done + int(bad[0]), float(before[-1]) if bad[0] else last_finite)
+            at = int(bad[0])
+            raise NonFiniteLoss(done + at, float(losses[at - 1]) if at else last_finite)
         last_finite = float(losses[-1])
-        first = done == start
         done += count
         if on_chunk is not None:
-            on_chunk(Chunk(state, done, total, losses, seconds))
-        # The first chunk is one step and mostly compilation; it says nothing about speed.
-        chunk = 4 if first else max(1, round(count * chunk_seconds / max(seconds, 1e-3)))
-        chunk = min(chunk, 4 * count if not first else 4)
-    return state
+            on_chunk(Chunk(LoopState(done, value), total, losses, seconds))
+        # The first chunk is one step and mostly compilation: it says nothing about speed.
+        fitting = max(1, round(count * chunk_seconds / max(seconds, 1e-3)))
+        chunk = 4 if first else min(fitting, 4 * count)
+        first = False
+    return LoopState(done, value)

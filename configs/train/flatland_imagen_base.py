@@ -1,0 +1,106 @@
+"""The base of `flatland-imagen`: 32 x 32 pixels and its T5-style text encoder, learnt together.
+
+Pixels are moved to channels 2 x 2 at a time, so that the trunk runs at 16 x 16, where a CPU is
+fast; the network predicts x0, because a patch of noise does not fit through a narrow trunk.
+"""
+
+from ml_collections import ConfigDict
+
+NAME = "flatland-imagen"
+MAX_LENGTH = 24  # tokens
+WIDTH = 128  # of a token
+
+TEXT = {
+    "_class_name": "T5EncoderModel",
+    "architectures": ["T5EncoderModel"],
+    "model_type": "t5",
+    "vocab_size": 96,
+    "d_model": WIDTH,
+    "d_kv": 32,
+    "d_ff": 256,
+    "num_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 24,
+    "feed_forward_proj": "gated-gelu",
+    "dense_act_fn": "gelu_new",
+    "is_gated_act": True,
+    "layer_norm_epsilon": 1e-6,
+    "dropout_rate": 0.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+    "is_encoder_decoder": True,
+    "tie_word_embeddings": False,
+    "use_cache": False,
+}
+
+SCHEDULER = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+    "prediction_type": "sample",
+    "max_loss_weight": 5.0,
+    "variance_type": "fixed_small",
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+}
+
+
+def unet(
+    size: int, patch: int, channels: tuple[int, ...], layers: int, super_resolution: bool
+) -> dict:
+    """The `config.json` of a DeepFloyd-IF-style UNet over pixels moved to channels."""
+    pixels = 3 * patch * patch
+    config = {
+        "_class_name": "UNet2DConditionModel",
+        "sample_size": size // patch,
+        "patch_size": patch,
+        "in_channels": pixels * (2 if super_resolution else 1),
+        "out_channels": pixels,
+        "act_fn": "silu",
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 4,
+        "attention_head_dim": 32,
+        "block_out_channels": list(channels),
+        "cross_attention_dim": WIDTH,
+        "cross_attention_norm": "group_norm",
+        "down_block_types": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+        "encoder_hid_dim": WIDTH,
+        "encoder_hid_dim_type": "text_proj",
+        "layers_per_block": layers,
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "norm_num_groups": 32,
+        "resnet_time_scale_shift": "scale_shift",
+        "up_block_types": ["SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    }
+    if super_resolution:
+        config["class_embed_type"] = "timestep"
+    return config
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "flatland_imagen_base"
+    config.model = NAME
+    config.base = "base"  # the stage that owns the text encoder
+    config.seed = 0
+    config.max_length = MAX_LENGTH
+    config.captions = 4096  # rows of the caption table, per class
+    config.stage = ConfigDict({"name": "base", "size": 32, "tune": True})
+    config.unet = ConfigDict(unet(32, 2, (64, 128), 2, False))
+    config.text = ConfigDict(TEXT)
+    config.scheduler = ConfigDict(SCHEDULER)
+    config.data = ConfigDict({"batch": 18, "text_dropout": 0.12, "oversample": 2})
+    config.recipe = ConfigDict(
+        {
+            "steps": 24000,
+            "learning_rate": 1e-3,
+            "warmup": 300,
+            "decay": 0.3,
+            "clip": 1.0,
+            "ema": 0.999,
+        }
+    )
+    config.save_every = 300.0  # seconds
+    config.sheet_every = 600.0
+    return config

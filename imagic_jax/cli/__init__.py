@@ -1,0 +1,1 @@
+"""The command line: thin programs over absl flags. Parse, call, print."""

@@ -1,0 +1,183 @@
+"""`imagic edit`: fit one picture to one sentence, render, report."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from imagic_jax.cli.flagging import Command, example
+from imagic_jax.errors import UserError
+
+DEFAULT_PRESET = "flatland_imagen"
+
+
+def define_sampling(values: flags.FlagValues) -> None:
+    """Flags of everything that draws pictures."""
+    text = flags.DEFINE_string
+    text("seeds", None, "N,N,..: seeds of the sampling noise", flag_values=values)
+    text("guidance", None, "W: classifier-free guidance of the base model", flag_values=values)
+    text("steps", None, "N: sampling steps of the base model", flag_values=values)
+    text("negative", "", "TEXT: what the picture shall not show", flag_values=values)
+    text("out", None, "DIR: output folder (default: under ./imagic_out)", flag_values=values)
+    flags.DEFINE_boolean("quiet", False, "show no progress", flag_values=values)
+
+
+def define_rendering(values: flags.FlagValues) -> None:
+    """Flags that `edit` and `render` share."""
+    flags.DEFINE_string(
+        "eta", None, "E,E,..: amounts of the edit, 0 = the picture, 1 = the text", flag_values=values
+    )
+    define_sampling(values)
+    flags.DEFINE_boolean(
+        "overwrite", False, "throw away another job's results in the same folder", flag_values=values
+    )
+
+
+def define(values: flags.FlagValues) -> None:
+    text = flags.DEFINE_string
+    text("image", None, "FILE: the picture (default: a shipped example)", flag_values=values)
+    text("text", None, "TEXT: what the edited picture shall show", flag_values=values)
+    define_rendering(values)
+    text("seed", None, "N: seed of the fit", flag_values=values)
+    text(
+        "crop",
+        "center",
+        "HOW: square of a picture that is not square: center, pad or LEFT,TOP,SIDE",
+        flag_values=values,
+    )
+    text("size", None, "N: working size in pixels (default: the model's)", flag_values=values)
+    switch = flags.DEFINE_boolean
+    switch(
+        "paste_back",
+        False,
+        "also write each result pasted back into the whole picture, where its square was cut out",
+        flag_values=values,
+    )
+    switch("keep_checkpoints", False, "keep the optimizers' states when done", flag_values=values)
+
+
+def apply_rendering(values: flags.FlagValues, config: Any) -> None:
+    """`apply_sampling`, and --eta."""
+    from imagic_jax.jobs import settings
+
+    if values.eta is not None:
+        config.etas = tuple(settings.number(e, "--eta") for e in settings.listed(values.eta, "--eta"))
+    apply_sampling(values, config)
+
+
+def apply_sampling(values: flags.FlagValues, config: Any) -> None:
+    """Puts the short flags into the preset's config.
+
+    Raises:
+        UserError: a flag's value is no number or out of range.
+    """
+    from imagic_jax.jobs import settings
+
+    base = next(v for v in config.sampling.values() if hasattr(v, "items"))
+    if values.seeds is not None:
+        config.seeds = tuple(
+            settings.whole(s, "--seeds", 0, settings.MOST_SEED)
+            for s in settings.listed(values.seeds, "--seeds")
+        )
+    if values.guidance is not None:
+        scale = settings.guidance_scale(values.guidance, "--guidance")
+        base.guidance = 1.0 if scale is None else scale
+    if values.steps is not None:
+        base.steps = settings.whole(values.steps, "--steps", 1, 1000)
+
+
+def main(values: flags.FlagValues) -> None:
+    from imagic_jax.jobs import edit as job
+    from imagic_jax.jobs import output, pictures, settings
+    from imagic_jax.runtime.interrupt import stop_flag
+    from imagic_jax.runtime.progress import Reporter
+
+    config = values.config
+    if values.image is not None and values.text is None:
+        raise UserError('--text is missing: say what the picture shall show, e.g. --text="a sitting dog"')
+    image = Path(values.image) if values.image is not None else example(config.example.image)
+    text = job.checked_text(values.text if values.text is not None else config.example.text)
+    pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
+    apply_rendering(values, config)
+    if values.seed is not None:
+        config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
+    out = Path(values.out) if values.out else output.default_folder(image.stem, text)
+
+    loaded = load(config.model, values.size)
+    request = job.EditRequest(
+        image=image,
+        text=text,
+        out=out,
+        preset=Path(values["config"].config_filename).stem,
+        config=config.to_dict(),
+        settings=settings.from_config(config, loaded.cascade),
+        negative=values.negative,
+        crop=values.crop,
+        overwrite=values.overwrite,
+        keep_checkpoints=values.keep_checkpoints,
+        paste_back=values.paste_back,
+    )
+    with stop_flag() as stop, Reporter(values.quiet) as reporter:
+        reporter.say(f"editing {image} to show “{text}” with {loaded.card['name']}")
+        try:
+            result = job.edit(request, loaded, reporter, stop)
+        except job.Interrupted as error:
+            raise job.Interrupted(
+                f"{error}; the work so far is in {out}, the same command goes on from there"
+            ) from error
+    print_result(result, out)
+
+
+def load(model: str, size: str | None) -> Any:
+    """Starts JAX with the compile cache and loads a model.
+
+    Raises:
+        UserError: there is no such model, or it cannot work at `size`.
+    """
+    from imagic_jax.backbones import registry
+    from imagic_jax.jobs import settings
+    from imagic_jax.runtime.compilation import use_cache
+
+    use_cache()
+    loaded = registry.load(model)
+    own = loaded.cascade.size
+    if size is not None and settings.whole(size, "--size", 1, 65536) != own:
+        raise UserError(f"--size={size}: the model {loaded.card['name']} only works at {own} pixels")
+    return loaded
+
+
+def print_result(result: dict[str, Any], out: Path) -> None:
+    """The last lines: where things are, and the numbers that matter."""
+    seconds = result["timings"]
+    print(
+        f"done in {seconds['total_s']:.0f} s (compiling {seconds['compile_s']:.0f}, embedding"
+        f" {seconds['embed_s']:.0f}, fine-tuning {seconds['finetune_s']:.0f}, rendering"
+        f" {seconds['render_s']:.0f})"
+    )
+    print(
+        f"reconstruction at eta = 0: {result['reconstruction_psnr']:.1f} dB;"
+        f" embedding moved by {result['embedding_distance']:.3f}"
+    )
+    for warning in result["warnings"]:
+        print(f"warning: {warning}")
+    print(f"look at {out / 'index.html'}")
+
+
+COMMAND = Command(
+    name="edit",
+    summary="edit a picture to follow a sentence",
+    usage=(
+        "Optimises the text embedding towards the picture, fine-tunes the model on it, and draws"
+        " the picture at several amounts (eta) of the edit. Leaves pictures, a strip, index.html,"
+        " result.json and the fit in the output folder. An interrupted edit goes on when the same"
+        " command is given again."
+    ),
+    define=define,
+    main=main,
+    examples=(
+        "imagic edit",
+        'imagic edit --image=bird.png --text="a bird spreading its wings" --eta=0,0.3,0.6,0.9',
+        'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0,1',
+    ),
+    preset=DEFAULT_PRESET,
+)

@@ -1,0 +1,201 @@
+"""Flags: absl definitions, presets by name, errors in one sentence, help that reads well."""
+
+import dataclasses
+import difflib
+import importlib.util
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from imagic_jax.errors import UserError
+
+_PACKAGE = Path(__file__).parent.parent
+#: Where presets live: inside the wheel, or at the top of a source checkout.
+_PRESET_FOLDERS = (_PACKAGE / "_configs", _PACKAGE.parent / "configs")
+_EXAMPLE_FOLDERS = (_PACKAGE / "_examples", _PACKAGE.parent / "examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One subcommand of `imagic`."""
+
+    name: str
+    summary: str
+    usage: str
+    define: Callable[[flags.FlagValues], None]
+    main: Callable[[flags.FlagValues], None]
+    examples: tuple[str, ...] = ()
+    preset: str | None = None  # default of --config; None: the command has no presets
+    presets: str = "*.py"  # which files of configs/ are its presets
+
+
+def preset_paths(pattern: str = "*.py") -> dict[str, Path]:
+    """The presets that come with the package: {name: file}."""
+    found: dict[str, Path] = {}
+    for folder in _PRESET_FOLDERS:
+        for path in sorted(folder.glob(pattern)):
+            if not path.name.startswith("_"):
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                found.setdefault(name, path)
+    return found
+
+
+def find_preset(name: str, pattern: str = "*.py") -> Path:
+    """The file of a preset given by name or as a path.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = preset_paths(pattern)
+    if name in known:
+        return known[name]
+    stem = Path(name).stem
+    if Path(name).is_file():
+        if not name.endswith(".py"):
+            raise UserError(f"--config: {name} is no preset: it must be a Python file")
+        return Path(name)
+    if name.startswith("configs/") and (shipped := known.get(name[len("configs/") : -len(".py")])):
+        return shipped
+    close = difflib.get_close_matches(stem, known, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UserError(f"--config: there is no preset {name!r}{hint} (known: {', '.join(known)})")
+
+
+def example(name: str) -> Path:
+    """A picture of examples/, wherever the package is installed."""
+    for folder in _EXAMPLE_FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"the example {name} is not installed; give --image")
+
+
+def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
+    """Parses a command's arguments.
+
+    Raises:
+        UserError: unknown or ill-valued flags, stray arguments, unknown presets or config keys.
+    """
+    values = flags.FlagValues()
+    command.define(values)
+    argv = [command.name, *argv]
+    if command.preset is not None:
+        argv = _with_preset(command, argv)
+        config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+    try:
+        rest = values(argv)
+        if command.preset is not None:
+            _ = values.config
+    except flags.Error as error:
+        raise UserError(str(error).removeprefix("flag ")) from error
+    except (KeyError, AttributeError) as error:
+        raise UserError(_unknown_key(argv, values, error)) from error
+    except (SyntaxError, ImportError, TypeError, ValueError) as error:
+        raise UserError(f"--config: {argv[1]} cannot be read ({error})") from error
+    if len(rest) > 1:
+        raise UserError(f"{rest[1]!r} is no flag; flags look like --name=value")
+    return values
+
+
+def _with_preset(command: Command, argv: list[str]) -> list[str]:
+    """argv with `--config=FILE` first, where config_flags wants it."""
+    chosen, rest = command.preset, []
+    at = 0
+    while at < len(argv):
+        arg = argv[at]
+        if arg in ("--config", "-config"):
+            if at + 1 == len(argv):
+                raise UserError("--config needs a preset's name or file")
+            chosen, at = argv[at + 1], at + 2
+        elif match := re.match(r"--?config=(.*)$", arg):
+            chosen, at = match[1], at + 1
+        else:
+            rest.append(arg)
+            at += 1
+    return [rest[0], f"--config={find_preset(str(chosen), command.presets)}", *rest[1:]]
+
+
+def _unknown_key(argv: Sequence[str], values: flags.FlagValues, error: Exception) -> str:
+    """Which config override names nothing, and what was probably meant."""
+    config = load_config(Path(argv[1].split("=", 1)[1]))
+    keys = _leaves(config)
+    for arg in argv[2:]:
+        if match := re.match(r"--?config\.([^=]+)", arg):
+            key = match[1]
+            if key not in keys:
+                close = difflib.get_close_matches(key, keys, 1, 0.4)
+                hint = f"; did you mean config.{close[0]}?" if close else ""
+                return f"there is no setting config.{key}{hint}"
+    return f"--config: {error}"
+
+
+def load_config(path: Path) -> Any:
+    """Runs `get_config()` of a preset file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def _leaves(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in config.items():
+        found.append(prefix + key)
+        if hasattr(value, "items"):
+            found += _leaves(value, f"{prefix}{key}.")
+    return found
+
+
+def help_text(command: Command) -> str:
+    """The help page of one command."""
+    values = flags.FlagValues()
+    command.define(values)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
+    lines = [f"imagic {command.name}: {command.summary}", "", *_wrap(command.usage, width), ""]
+    if command.examples:
+        lines += ["Examples", *(f"  {e}" for e in command.examples), ""]
+    lines.append("Flags")
+    rows = [(f, values[f]) for f in values]
+    if command.preset is not None:
+        lines += _flag_lines("--config", f"a preset's name or file (default: {command.preset})", width)
+        lines += _flag_lines("--config.KEY.KEY", "overrides one setting of the preset", width)
+    for name, flag in rows:
+        default = "" if flag.default in (None, "", False) else f" (default: {flag.default})"
+        switch = f"--{name}" if flag.boolean else f"--{name}={flag.help.split(':', 1)[0]}"
+        text = flag.help if flag.boolean else flag.help.split(":", 1)[1].strip()
+        lines += _flag_lines(switch, text + default, width)
+    if command.preset is not None:
+        lines += ["", "Presets", *_wrap("  " + ", ".join(preset_paths(command.presets)), width)]
+        config = load_config(find_preset(command.preset, command.presets))
+        lines += ["", f"Settings of {command.preset}"]
+        lines += [f"  config.{k} = {v}" for k, v in _settings(config)]
+    return "\n".join(lines)
+
+
+def _settings(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    rows = []
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            rows += _settings(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, value))
+    return rows
+
+
+def _flag_lines(switch: str, text: str, width: int) -> list[str]:
+    column = 26
+    body = textwrap.wrap(" ".join(text.split()), width - column) or [""]
+    if len(switch) + 2 >= column:
+        return [f"  {switch}", *(" " * column + b for b in body)]
+    return [f"  {switch:<{column - 2}}{body[0]}", *(" " * column + b for b in body[1:])]
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return [line for part in text.split("\n") for line in (textwrap.wrap(part, width) or [""])]

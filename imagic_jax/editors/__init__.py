@@ -1,0 +1,1 @@
+"""Editors: one file per method, each reading like its paper's algorithm box."""

@@ -1,0 +1,297 @@
+"""Imagic: text-based editing of one real picture (Kawar et al. 2023, arXiv:2210.09276).
+
+    A. embed    e_opt = argmin_e  E |target - f_theta(x_t, t, e)|^2, starting from e_tgt, few steps
+    B. tune     theta* = argmin_theta of the same loss at e_opt; super-resolution stages at e_tgt
+    C. render   sample theta* at e = eta e_tgt + (1 - eta) e_opt, then the super-resolution stages
+
+eta = 0 gives the picture back, eta = 1 follows the text; 0.6-0.8 is the paper's working range.
+Every function is pure: parameters come in, new values go out. Resuming hands a `LoopState` back in.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from imagic_jax.backbones import adapters
+from imagic_jax.backbones.adapters import Trainable, TrainSpec
+from imagic_jax.backbones.contracts import Cascade, Cond, Stage, repeat
+from imagic_jax.backbones.generate import Sampling, generate
+from imagic_jax.runtime import loop
+from imagic_jax.runtime.loop import Chunk, LoopState
+from imagic_jax.typing import Image, Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig:
+    """Stage A. `batch` is the number of (t, eps) draws per step (the paper's setting is 1)."""
+
+    steps: int = 100
+    learning_rate: float = 1e-3
+    batch: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """Stage B, for one stage of the cascade. `train` is a pattern over parameter paths."""
+
+    steps: int = 1500
+    learning_rate: float = 1e-4
+    batch: int = 1
+    train: str = ""
+
+
+class StageFit(NamedTuple):
+    """What was learnt for one stage: arrays only."""
+
+    target: Cond  # e_tgt
+    optimised: Cond | None  # e_opt; None for super-resolution stages
+    delta: Trainable | None  # tuned parameters; None where the stage was not tuned
+
+
+class Fit(NamedTuple):
+    """A fitted picture: rendered any number of times, without the picture."""
+
+    stages: tuple[StageFit, ...]
+    null: tuple[Cond, ...]  # the empty text, for guidance
+
+
+class Picture(NamedTuple):
+    """What a stage is fitted on."""
+
+    x0: Array
+    low_res: Image | None
+
+
+def picture_for(stage: Stage, params: Params, image: Image) -> Picture:
+    """The picture as `stage` sees it. `image` is (1, H, W, 3) in [-1, 1]."""
+    return Picture(stage.prepare(params, image), image if stage.low_res_size else None)
+
+
+# The optimizer: Adam's direction; the rate is traced so that changing it compiles nothing.
+_ADAM = optax.scale_by_adam()
+
+
+def _adam_step(values, adam, grads, rate):
+    updates, adam = _ADAM.update(grads, adam)
+    return jax.tree.map(lambda v, u: v - rate * u, values, updates), adam
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedStep:
+    """One step of stage A: the model is frozen, the text states move."""
+
+    stage: Stage
+    batch: int
+
+    def __call__(self, state: Any, data: Any, index: Int[Array, ""]) -> tuple[Any, Array]:
+        key = jax.random.fold_in(data["key"], index)
+        cond: Cond = data["cond"]
+        picture: Picture = data["picture"]
+
+        def loss_of(states):
+            moved = cond._replace(states=states)
+            return self.stage.loss(
+                data["params"], picture.x0, moved, picture.low_res, key, self.batch
+            )
+
+        loss, grads = jax.value_and_grad(loss_of)(state["states"])
+        states, adam = _adam_step(state["states"], state["adam"], grads, data["rate"])
+        return {"states": states, "adam": adam}, loss
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneStep:
+    """One step of stage B: the text is frozen, the chosen parameters move."""
+
+    stage: Stage
+    batch: int
+
+    def __call__(self, state: Any, data: Any, index: Int[Array, ""]) -> tuple[Any, Array]:
+        key = jax.random.fold_in(data["key"], index)
+        picture: Picture = data["picture"]
+
+        def loss_of(trainable):
+            params = adapters.merge(data["params"], trainable)
+            return self.stage.loss(
+                params, picture.x0, data["cond"], picture.low_res, key, self.batch
+            )
+
+        loss, grads = jax.value_and_grad(loss_of)(state["trainable"])
+        trainable, adam = _adam_step(state["trainable"], state["adam"], grads, data["rate"])
+        return {"trainable": trainable, "adam": adam}, loss
+
+
+def start_embedding(cond: Cond) -> LoopState:
+    """Stage A before its first step: e = e_tgt."""
+    states = jnp.array(cond.states, jnp.float32)
+    return LoopState(0, {"states": states, "adam": _ADAM.init(states)})
+
+
+def start_tuning(params: Params, config: TuningConfig) -> LoopState:
+    """Stage B before its first step; the trained values are float32 copies."""
+    trainable, _ = adapters.split(params, TrainSpec(config.train))
+    trainable = {path: jnp.array(a, jnp.float32) for path, a in trainable.items()}
+    return LoopState(0, {"trainable": trainable, "adam": _ADAM.init(trainable)})
+
+
+def embed(
+    stage: Stage,
+    params: Params,
+    picture: Picture,
+    cond: Cond,
+    config: EmbeddingConfig,
+    key: PRNGKeyArray,
+    *,
+    state: LoopState | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> LoopState:
+    """Stage A: optimises the text states towards the picture.
+
+    Args:
+        stage, params: the frozen model.
+        picture: see `picture_for`.
+        cond: the target text, batch of 1.
+        config: steps, rate, draws per step.
+        key: step i draws from `fold_in(key, i)`.
+        state: where to go on; None starts at the target.
+        on_chunk: told after every chunk of steps.
+
+    Returns:
+        The last state; `optimised(cond, state)` is e_opt.
+
+    Raises:
+        loop.NonFiniteLoss: the optimisation diverged.
+    """
+    data = {
+        "params": params,
+        "picture": picture,
+        "cond": cond,
+        "key": key,
+        "rate": jnp.float32(config.learning_rate),
+    }
+    step = EmbedStep(stage, config.batch)
+    return loop.run(step, state or start_embedding(cond), data, config.steps, on_chunk=on_chunk)
+
+
+def optimised(cond: Cond, state: LoopState) -> Cond:
+    """e_opt out of stage A's state."""
+    return cond._replace(states=state.value["states"].astype(cond.states.dtype))
+
+
+def tune(
+    stage: Stage,
+    params: Params,
+    picture: Picture,
+    cond: Cond,
+    config: TuningConfig,
+    key: PRNGKeyArray,
+    *,
+    state: LoopState | None = None,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> LoopState:
+    """Stage B: fine-tunes one stage on the picture; the base at e_opt, the others at e_tgt.
+
+    Arguments as in `embed`. Returns the last state; its `value["trainable"]` is what was learnt.
+    """
+    data = {
+        "params": params,
+        "picture": picture,
+        "cond": cond,
+        "key": key,
+        "rate": jnp.float32(config.learning_rate),
+    }
+    step = TuneStep(stage, config.batch)
+    return loop.run(step, state or start_tuning(params, config), data, config.steps, on_chunk=on_chunk)
+
+
+def stage_key(key: PRNGKeyArray, part: str, index: int) -> PRNGKeyArray:
+    """The key of one loop of a fit: `part` is "embed" or "tune", `index` the cascade's stage."""
+    return jax.random.fold_in(jax.random.fold_in(key, {"embed": 0, "tune": 1}[part]), index)
+
+
+def fit(
+    cascade: Cascade,
+    params: Params,
+    image: Image,
+    target: Sequence[Cond],
+    null: Sequence[Cond],
+    embedding: EmbeddingConfig,
+    tuning: Sequence[TuningConfig | None],
+    key: PRNGKeyArray,
+) -> Fit:
+    """Stages A and B of the whole cascade, one after the other.
+
+    Args:
+        cascade, params: the model; `params["stages"]` are used.
+        image: (1, H, W, 3) in [-1, 1], square.
+        target, null: the encoded target and empty texts, one `Cond` per stage.
+        embedding: stage A, on the base.
+        tuning: stage B per stage; None leaves that stage as it is.
+        key: of the whole fit.
+    """
+    fits = []
+    for i, stage in enumerate(cascade.stages):
+        p = params["stages"][i]
+        picture = picture_for(stage, p, image)
+        cond, e_opt, delta = target[i], None, None
+        if i == 0:
+            state = embed(stage, p, picture, cond, embedding, stage_key(key, "embed", i))
+            cond = e_opt = optimised(cond, state)
+        config = tuning[i]
+        if config is not None and config.steps:
+            state = tune(stage, p, picture, cond, config, stage_key(key, "tune", i))
+            delta = state.value["trainable"]
+        fits.append(StageFit(target[i], e_opt, delta))
+    return Fit(tuple(fits), tuple(null))
+
+
+def interpolate(fit: StageFit, eta: Float[Array, "b"]) -> Cond:
+    """Stage C: e = eta e_tgt + (1 - eta) e_opt for each eta; pooled and mask stay the target's."""
+    target, opt = fit.target, fit.optimised or fit.target
+    share = eta[:, None, None].astype(target.states.dtype)
+    states = share * target.states + (1.0 - share) * opt.states
+    batch = eta.shape[0]
+    rest = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), target)
+    return rest._replace(states=states)
+
+
+def render(
+    cascade: Cascade,
+    params: Params,
+    fit: Fit,
+    etas: Sequence[float],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Float[Array, "e s h w 3"]:
+    """Stage C: every eta with every seed, in fixed micro-batches of one compiled program.
+
+    Args:
+        cascade, params: the model that `fit` was made with.
+        fit: from `fit`.
+        etas: amounts of the edit; [0, 1] is the paper's range, beyond is allowed.
+        seeds: of the sampling noise; the same seed starts from the same noise at every eta.
+        sampling: steps, guidance, size of a micro-batch.
+        on_batch: told (done, total) after every micro-batch.
+
+    Returns:
+        Pictures of the cascade's final size in [-1, 1]: (etas, seeds, H, W, 3).
+    """
+    items = [(eta, seed) for eta in etas for seed in seeds]
+    eta = jnp.asarray([e for e, _ in items], jnp.float32)
+    conds = [interpolate(fit.stages[0], eta)]
+    conds += [repeat(f.target, len(items)) for f in fit.stages[1:]]
+    stages = [
+        p if f.delta is None else adapters.merge(p, f.delta)
+        for p, f in zip(params["stages"], fit.stages, strict=True)
+    ]
+    pictures = generate(
+        cascade, stages, conds, fit.null, [s for _, s in items], sampling, on_batch=on_batch
+    )
+    return pictures.reshape(len(etas), len(seeds), *pictures.shape[1:])

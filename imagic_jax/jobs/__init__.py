@@ -1,0 +1,1 @@
+"""Jobs: what happens around an edit: reading pictures, output folders, saving, resuming."""

@@ -1,0 +1,130 @@
+"""Running the loops of a fit with progress, checkpoints and interruption."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from imagic_jax.backbones.contracts import Cascade, Cond
+from imagic_jax.editors import imagic
+from imagic_jax.editors.imagic import Fit, StageFit
+from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.jobs.timing import StageTime
+from imagic_jax.runtime.checkpoint import Checkpoints
+from imagic_jax.runtime.compilation import counted
+from imagic_jax.runtime.interrupt import Interrupted, StopFlag
+from imagic_jax.runtime.loop import Chunk, LoopState
+from imagic_jax.runtime.progress import Reporter
+from imagic_jax.typing import Image, Params
+
+SAVE_EVERY = 20.0  # seconds between checkpoints of a running loop
+
+
+def run_fit(
+    cascade: Cascade,
+    params: Params,
+    image: Image,
+    target: Sequence[Cond],
+    null: Sequence[Cond],
+    settings: EditSettings,
+    folder: Path,
+    reporter: Reporter,
+    stop: StopFlag,
+) -> tuple[Fit, list[StageTime]]:
+    """`imagic.fit`, going on from whatever checkpoints `folder` holds.
+
+    Raises:
+        Interrupted: a stop was asked for; the state is saved.
+        loop.NonFiniteLoss: the optimisation diverged.
+    """
+    key = jax.random.key(settings.seed)
+    times: list[StageTime] = []
+
+    def loop(name: str, title: str, start: LoopState, total: int, run: Callable) -> LoopState:
+        spent = StageTime(title)
+        times.append(spent)
+        with Checkpoints(folder / name) as saved:
+            state = start
+            if (step := saved.latest_step()) is not None:
+                state = LoopState(step, saved.restore(start.value))
+            watch = _Watch(title, total, state.step, saved, reporter, stop, spent)
+            with watch.timed():
+                state = run(state=state, on_chunk=watch)
+            watch.save(state)
+        return state
+
+    fits = []
+    for i, stage in enumerate(cascade.stages):
+        p = params["stages"][i]
+        picture = imagic.picture_for(stage, p, image)
+        cond, e_opt, delta = target[i], None, None
+        if i == 0:
+            config = settings.embedding
+            part_key = imagic.stage_key(key, "embed", i)
+            run = functools.partial(imagic.embed, stage, p, picture, cond, config, part_key)
+            start = imagic.start_embedding(cond)
+            state = loop("embed", "embedding", start, config.steps, run)
+            cond = e_opt = imagic.optimised(cond, state)
+        config = settings.tuning[i]
+        if config is not None and config.steps:
+            part_key = imagic.stage_key(key, "tune", i)
+            run = functools.partial(imagic.tune, stage, p, picture, cond, config, part_key)
+            start = imagic.start_tuning(p, config)
+            state = loop(f"tune_{stage.name}", f"tuning {stage.name}", start, config.steps, run)
+            delta = state.value["trainable"]
+        fits.append(StageFit(target[i], e_opt, delta))
+    return Fit(tuple(fits), tuple(null)), times
+
+
+class _Watch:
+    """The per-chunk callback: shows progress, saves now and then, stops when asked."""
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        done: int,
+        saved: Checkpoints,
+        reporter: Reporter,
+        stop: StopFlag,
+        times: StageTime,
+    ):
+        self._progress = reporter.stage(title, total, done)
+        self._saved, self._stop, self._times = saved, stop, times
+        self._last_save = time.monotonic()
+        self._saved_step = saved.latest_step()
+        self._title, self._total = title, total
+
+    def __call__(self, chunk: Chunk) -> None:
+        steps = len(chunk.losses)
+        self._times.steps += steps
+        self._times.losses += [float(v) for v in chunk.losses]
+        loss = float(np.mean(self._times.losses[-50:]))
+        self._progress.update(chunk.state.step, steps, chunk.seconds, loss)
+        if self._stop and chunk.state.step < self._total:
+            self.save(chunk.state)
+            raise Interrupted(f"stopped at step {chunk.state.step} of {self._total} of {self._title}")
+        if time.monotonic() - self._last_save > SAVE_EVERY:
+            self.save(chunk.state)
+
+    def save(self, state: LoopState) -> None:
+        """Saves unless this step is saved already."""
+        if state.step and self._saved_step != state.step:
+            self._saved.save(state.step, state.value)
+            self._saved_step = state.step
+        self._last_save = time.monotonic()
+
+    @contextlib.contextmanager
+    def timed(self):
+        """Measures the loop's wall time, and how much of it is compilation."""
+        began = time.perf_counter()
+        with counted() as compiled:
+            try:
+                yield
+            finally:
+                self._times.total_s = time.perf_counter() - began
+                self._times.compile_s = compiled.seconds

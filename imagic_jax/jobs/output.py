@@ -1,0 +1,144 @@
+"""Output folders: one job each, continued if it is the same job, refused if it is another."""
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from imagic_jax.errors import UserError
+
+#: What an edit writes into its folder; --overwrite removes these and nothing else.
+_OWN = (
+    "job.json",
+    "result.json",
+    "index.html",
+    "strip.png",
+    "input.png",
+    "fit",
+    "fit.new",
+    "checkpoints",
+)
+_OWN_PATTERNS = ("edited_*.png", "pasted_*.png")
+
+
+def default_folder(stem: str, text: str) -> Path:
+    """./imagic_out/<picture>-<first words of the text>."""
+    words = re.findall(r"[\w]+", text.lower())
+    slug = "-".join([stem, *words])[:72].strip("-")
+    return Path("imagic_out") / (slug or "edit")
+
+
+def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
+    """Makes `folder` the place of `job`; True if it already was (to be continued).
+
+    Args:
+        folder: where to write.
+        job: everything that decides the fit; JSON values.
+        overwrite: throw away another job's files in the same folder.
+
+    Raises:
+        UserError: it cannot be written, belongs to another job, or holds foreign files.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out: {folder} is a file; name a folder")
+    check_writable(folder)
+    path = folder / "job.json"
+    if overwrite:
+        clear(folder)
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:
+            before = None
+        if before == dict(job):
+            return True
+        what = ", ".join(_differences(before, job)) if isinstance(before, dict) else "job.json"
+        raise UserError(
+            f"--out: {folder} holds another job (different: {what}); choose another folder or"
+            " add --overwrite"
+        )
+    if any(p.name not in (".DS_Store",) for p in folder.iterdir()) and not overwrite:
+        raise UserError(
+            f"--out: {folder} is not empty and no job of this program; choose another folder or"
+            " add --overwrite (which leaves files that are not its own)"
+        )
+    write_text(path, json.dumps(dict(job), indent=2) + "\n")
+    return False
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and writes a probe into it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{uuid.uuid4().hex}"
+        probe.write_bytes(b"0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--out: {folder} cannot be written ({error.strerror})") from error
+
+
+def clear(folder: Path) -> None:
+    """Removes what an edit wrote, and nothing else."""
+    for name in _OWN:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for pattern in _OWN_PATTERNS:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted({*a, *b}):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, dict) and isinstance(y, dict):
+            found += _differences(x, y, f"{prefix}{key}.")
+        elif x != y:
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one step: it is there as a whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def save_picture(picture: Any, path: Path) -> None:
+    """Saves a Pillow picture as PNG in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    picture.save(temporary, "PNG")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    names = ("imagic-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def device() -> str:
+    """The first device, e.g. "1 x cpu (cpu)" or "4 x TPU v4 (tpu)"."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"

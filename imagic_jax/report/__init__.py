@@ -1,0 +1,1 @@
+"""Reports: strips of pictures, `result.json`, self-contained pages."""

@@ -1,0 +1,90 @@
+"""Strips and grids of labelled pictures, as Pillow images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image as pil
+from PIL import ImageDraw, ImageFont
+
+PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (118, 120, 125)
+_GAP, _HEAD, _SIDE = 6, 26, 74
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def enlarge(picture: pil.Image, least: int = 160) -> pil.Image:
+    """Small pictures made visible: whole-number nearest-neighbour zoom to at least `least`."""
+    zoom = max(1, -(-least // max(picture.width, 1)))
+    return picture.resize((picture.width * zoom, picture.height * zoom), pil.Resampling.NEAREST)
+
+
+def grid(
+    rows: Sequence[Sequence[pil.Image]],
+    columns: Sequence[str],
+    labels: Sequence[str] = (),
+    title: str = "",
+) -> pil.Image:
+    """A table of equally large pictures with headings above and labels on the left.
+
+    Args:
+        rows: pictures, row by row, all rows of one length.
+        columns: a heading per column.
+        labels: a label per row (none: no room is left for them).
+        title: one line above everything.
+    """
+    width, height = rows[0][0].size
+    left = _SIDE if any(labels) else _GAP
+    top = _HEAD + (_HEAD if title else 0)
+    sheet = pil.new(
+        "RGB",
+        (left + len(columns) * (width + _GAP), top + len(rows) * (height + _GAP)),
+        PAPER,
+    )
+    pen = ImageDraw.Draw(sheet)
+    if title:
+        pen.text((_GAP, 6), _fitting(title, sheet.width - 2 * _GAP, 15), INK, _font(15))
+    for j, heading in enumerate(columns):
+        x = left + j * (width + _GAP) + width / 2
+        pen.text((x, top - 9), heading, FAINT, _font(13), anchor="ms")
+    for i, row in enumerate(rows):
+        y = top + i * (height + _GAP)
+        if labels:
+            pen.text((left - _GAP, y + height / 2), labels[i], FAINT, _font(13), anchor="rm")
+        for j, picture in enumerate(row):
+            sheet.paste(picture, (left + j * (width + _GAP), y))
+    return sheet
+
+
+def _fitting(text: str, width: int, size: int) -> str:
+    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
+    font = _font(size)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def eta_strip(
+    source: pil.Image,
+    pictures: np.ndarray,
+    etas: Sequence[float],
+    seeds: Sequence[int],
+    title: str,
+) -> pil.Image:
+    """The input, then one column per eta; one row per seed.
+
+    Args:
+        source: the input at the model's size.
+        pictures: object array (etas, seeds) of Pillow images.
+        etas, seeds: what they were drawn with.
+        title: the target text.
+    """
+    rows = [
+        [enlarge(source), *(enlarge(pictures[e, s]) for e in range(len(etas)))]
+        for s in range(len(seeds))
+    ]
+    labels = [f"seed {s}" for s in seeds] if len(seeds) > 1 else ()
+    return grid(rows, ["input", *(f"eta {eta:g}" for eta in etas)], labels, f"“{title}”")

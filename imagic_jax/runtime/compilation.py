@@ -1,0 +1,66 @@
+"""The compile cache on disk, and a count of what was compiled."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+_COMPILE = "/jax/core/compile/backend_compile_duration"
+_TRACE = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
+
+
+def default_cache() -> Path:
+    """Where compiled programs are kept: $IMAGIC_CACHE, or ~/.cache/imagic_jax."""
+    home = os.environ.get("IMAGIC_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "imagic_jax"
+    )
+    return Path(home) / "compiled"
+
+
+def use_cache(folder: Path | None = None) -> Path | None:
+    """Turns JAX's persistent compile cache on; None where the folder cannot be written.
+
+    The cache holds executable code: never share a writable one.
+    """
+    folder = folder or default_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return folder
+
+
+@dataclasses.dataclass
+class Compilations:
+    """What was compiled while a `counted` block ran."""
+
+    programs: int = 0  # compiled, or read back from the cache on disk
+    seconds: float = 0.0  # tracing and lowering included
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[Compilations]:
+    """Counts the programs that JAX compiles inside the block."""
+    seen = Compilations()
+
+    def listen(event: str, seconds: float, **_: object) -> None:
+        if event == _COMPILE:
+            seen.programs += 1
+            seen.seconds += seconds
+        elif event in _TRACE:
+            seen.seconds += seconds
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

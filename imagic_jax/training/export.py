@@ -1,0 +1,99 @@
+"""From a trained state to a model folder in the diffusers / DeepFloyd layout."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imagic_jax.backbones.registry import FORMAT
+from imagic_jax.diffusion.schedule import Schedule
+from imagic_jax.typing import Params
+from imagic_jax.weights import save_part
+
+NOISING = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"}
+
+
+def export_stage(
+    model: Path, config: Mapping[str, Any], params: Params, training: Mapping[str, Any]
+) -> None:
+    """Writes one trained stage into the cascade folder `model` and registers it there.
+
+    Args:
+        model: the cascade's folder, made if missing; other stages in it are kept.
+        config: the training config (see configs/train/).
+        params: {"unet"} and, for a base, {"text"}: averaged weights.
+        training: where they come from (commit, seed, steps, hours).
+    """
+    stage, folder = config["stage"], model / config["stage"]["name"]
+    save_part(folder / "unet", dict(config["unet"]), params["unet"], dtype="float16")
+    _write_json(
+        folder / "scheduler" / "scheduler_config.json",
+        Schedule.from_config(config["scheduler"]).to_config("DDPMScheduler"),
+    )
+    index: dict[str, Any] = {
+        "_class_name": "IFPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDPMScheduler"],
+    }
+    if "text" in params:
+        save_part(folder / "text_encoder", dict(config["text"]), params["text"], dtype="float16")
+        index["text_encoder"] = ["transformers", "T5EncoderModel"]
+        index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+    if "low_res" in stage:
+        index["_class_name"] = "IFSuperResolutionPipeline"
+        index["image_noising_scheduler"] = ["diffusers", "DDPMScheduler"]
+        _write_json(folder / "image_noising_scheduler" / "scheduler_config.json", NOISING)
+    _write_json(folder / "model_index.json", index)
+    _register(model, config, training)
+
+
+def _register(model: Path, config: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """Puts the stage's row into cascade.json, small stages first."""
+    path = model / "cascade.json"
+    card = json.loads(path.read_text()) if path.is_file() else {}
+    row = {**config["stage"], "folder": config["stage"]["name"], "training": dict(training)}
+    others = [s for s in card.get("stages", []) if s["name"] != row["name"]]
+    base = config["base"]
+    _write_json(
+        path,
+        {
+            **card,
+            "format": FORMAT,
+            "name": config["model"],
+            "text": {
+                "encoder": f"{base}/text_encoder",
+                "tokenizer": f"{base}/tokenizer",
+                "closed_vocabulary": True,
+            },
+            "stages": sorted([*others, row], key=lambda s: s["size"]),
+        },
+    )
+
+
+def commit() -> str:
+    """The commit of the source tree, with "+changes" where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno", "."],
+            cwd=here.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+changes" if changed else "")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
