@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class UnsupportedConfig(ValueError):
+class UnsupportedConfig(ValueError):  # noqa: N818 (the name says it)
     """A config asks for something these networks do not implement; the message names it."""
 
 

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from imagic_jax.models.init import torch_uniform
 from imagic_jax.typing import Array, DType, Features, Float
 
-
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 

@@ -1,5 +1,6 @@
 """Recorded PyTorch networks: tiny configs, random weights, inputs and outputs."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ def _params(
 def recorded_unet() -> Callable[..., Recorded]:
     """Function (flavour, dtype) -> Recorded, pictures in NHWC."""
 
+    @functools.cache
     def load(name: str, dtype: Any = jnp.float32) -> Recorded:
         config = UNetConfig.from_dict(json.loads((PARITY / f"unet_{name}.json").read_text()))
         arrays = dict(np.load(PARITY / f"unet_{name}.npz"))
@@ -79,3 +81,53 @@ def recorded_t5() -> Callable[..., Recorded]:
         return Recorded(module, params, args, {}, arrays)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def small_unet() -> Callable[..., Recorded]:
+    """Function (added_kv, dtype) -> a two-level UNet with random weights, quick to compile."""
+
+    def build(added_kv: bool, dtype: Any = jnp.float32) -> Recorded:
+        attend, plain = ("SimpleCrossAttn", "Resnet") if added_kv else ("CrossAttn", "")
+        config = UNetConfig.from_dict(
+            {
+                "block_out_channels": [8, 16],
+                "layers_per_block": 1,
+                "norm_num_groups": 4,
+                "attention_head_dim": 4,
+                "cross_attention_dim": 32,
+                "down_block_types": [
+                    f"{plain}DownsampleBlock2D" if plain else "DownBlock2D",
+                    f"{attend}DownBlock2D",
+                ],
+                "mid_block_type": f"UNetMidBlock2D{attend}",
+                "up_block_types": [
+                    f"{attend}UpBlock2D",
+                    f"{plain}UpsampleBlock2D" if plain else "UpBlock2D",
+                ],
+            }
+            | (
+                {
+                    "encoder_hid_dim": 12,
+                    "addition_embed_type": "text",
+                    "addition_embed_type_num_heads": 2,
+                    "cross_attention_norm": "group_norm",
+                    "resnet_time_scale_shift": "scale_shift",
+                }
+                if added_kv
+                else {}
+            )
+        )
+        rng = np.random.default_rng(0)
+        sample, text = (
+            jnp.asarray(rng.normal(size=shape), jnp.float32)
+            for shape in ((2, 8, 8, 4), (2, 5, config.text_dim))
+        )
+        args = (sample, jnp.asarray([3, 700]), text)
+        module = UNet2DCondition(config, dtype)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), *args)["params"]
+        # every parameter random, so that none is without effect
+        params = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.2, p.shape), p.dtype), shapes)
+        return Recorded(module, params, args, {}, {})
+
+    return build
