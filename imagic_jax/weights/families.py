@@ -1,0 +1,89 @@
+"""The kinds of networks a model folder can hold, told apart by its `config.json`."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from imagic_jax.models import T5Config, T5Encoder, UNet2DCondition, UNetConfig
+from imagic_jax.typing import DType
+from imagic_jax.weights.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to build one kind of network and where its weights are.
+
+    Attributes:
+      stem: name of the weights file without ending.
+      build: (config.json as a dict, compute dtype) -> module.
+      inputs: module -> the smallest inputs it takes, as shapes by argument name.
+      conv_names: config -> names of linear modules that the file keeps as 1x1 convolutions.
+    """
+
+    stem: str
+    build: Callable[[Mapping[str, Any], DType], nn.Module]
+    inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
+    conv_names: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
+
+
+def _unet_inputs(module: UNet2DCondition) -> dict[str, jax.ShapeDtypeStruct]:
+    config, size = module.config, 2 ** (module.config.levels - 1)
+    inputs = {
+        "sample": _floats(1, size, size, config.in_channels),
+        "timestep": _integers(),
+        "encoder_hidden_states": _floats(1, 1, config.text_dim),
+    }
+    if config.class_embed_type is not None or config.num_class_embeds is not None:
+        inputs["class_labels"] = _integers(1)
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        inputs |= {"text_embeds": _floats(1, pooled), "time_ids": _floats(1, 6)}
+    return inputs
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _integers(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+FAMILIES = {
+    "UNet2DConditionModel": Family(
+        stem="diffusion_pytorch_model",
+        build=lambda config, dtype: UNet2DCondition(UNetConfig.from_dict(config), dtype),
+        inputs=_unet_inputs,
+        conv_names=lambda config: (
+            () if config.get("use_linear_projection") else ("proj_in", "proj_out")
+        ),
+    ),
+    "T5EncoderModel": Family(
+        stem="model",
+        build=lambda config, dtype: T5Encoder(T5Config.from_dict(config), dtype),
+        inputs=lambda module: {"input_ids": _integers(1, 1)},
+    ),
+}
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """The family that a config names (`_class_name` or `architectures`).
+
+    Raises:
+      WeightsError: it names none, or one that is not supported.
+    """
+    architectures = config.get("architectures") or [None]
+    name = config.get("_class_name") or architectures[0]
+    if name not in FAMILIES:
+        said = f"is for {name!r}" if name else "has neither _class_name nor architectures"
+        raise WeightsError(f"the config {said}; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def parameter_shapes(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The module's parameter tree as shapes; nothing is allocated."""
+    return jax.eval_shape(module.init, jax.random.key(0), **inputs)["params"]

@@ -1,0 +1,171 @@
+"""Model folders in the layout of diffusers and transformers, opened and saved.
+
+A folder is a `config.json` and one network's weights. Loading is strict: a tensor that is missing,
+left over or of another shape than the config says is an error that names it, because a network
+with a part left at random runs and is wrong.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from imagic_jax.models import UnsupportedConfig
+from imagic_jax.typing import Array, DType, Params
+from imagic_jax.weights.errors import WeightsError
+from imagic_jax.weights.families import Family, family_of, parameter_shapes
+from imagic_jax.weights.layout import Slot, flatten, slots, unflatten
+from imagic_jax.weights.safetensors_io import open_tensors, replacing, write_tensors
+
+# Left over in published files: CLIP's position table, T5's second copy of its token embedding.
+_HARMLESS = (".position_ids", "encoder.embed_tokens.weight")
+_LISTED = 8  # so many names of each kind go into a message
+
+Place = Callable[[tuple[str, ...], np.ndarray], Array]
+"""(path in the tree, array) -> array on its device or devices."""
+
+
+def load_part(
+    folder: str | Path,
+    dtype: DType | None = None,
+    *,
+    param_dtype: DType = jnp.float32,
+    place: Place | None = None,
+) -> tuple[nn.Module, Params]:
+    """Opens a model folder: a UNet or a T5 encoder, by its `config.json`.
+
+    Args:
+      folder: holds `config.json` and safetensors weights (one file or shards, full or fp16).
+      dtype: compute dtype of the module; None is float32.
+      param_dtype: dtype of the parameters. Whatever is tuned wants float32: a learning rate of
+        5e-7 vanishes in 16 bits.
+      place: puts each array where it belongs as soon as it is read; by default on JAX's default
+        device. Host memory never holds more than one tensor twice.
+
+    Returns:
+      (module, params), for `module.apply({"params": params}, ...)`.
+
+    Raises:
+      WeightsError: something is missing, broken, left over or does not fit.
+      UnsupportedConfig: the config asks for something that is not implemented.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    try:
+        family = family_of(config)
+        module = family.build(config, jnp.float32 if dtype is None else dtype)
+    except (WeightsError, UnsupportedConfig) as error:
+        raise type(error)(f"{folder / 'config.json'}: {error}") from error
+    table = _slots(family, module, config)
+    with open_tensors(folder, family.stem) as tensors:
+        _check(
+            str(folder),
+            {key: slot.torch_shape for key, slot in table.items()},
+            {key: t.shape for key, t in tensors.items() if not key.endswith(_HARMLESS)},
+        )
+        params = {}
+        for key, slot in table.items():
+            array = slot.from_torch(tensors[key].read(param_dtype))
+            params[slot.path] = place(slot.path, array) if place else jnp.asarray(array)
+    return module, unflatten(params)
+
+
+def save_part(
+    folder: str | Path, config: Mapping[str, Any], params: Params, dtype: DType | None = None
+) -> None:
+    """Saves a network as diffusers or transformers would, so that PyTorch users can open it.
+
+    Each file appears complete or not at all; an existing one is replaced.
+
+    Args:
+      folder: is made if need be.
+      config: the `config.json`, with its `_class_name` or `architectures`.
+      params: the tree that the config's module takes.
+      dtype: what to store (float16, bfloat16, float32); None keeps each array's own.
+
+    Raises:
+      WeightsError: the parameters do not fit the config, or overflow in `dtype`.
+      UnsupportedConfig: the config asks for something that is not implemented.
+    """
+    folder = Path(folder)
+    family = family_of(config)
+    table = _slots(family, family.build(config, jnp.float32), config)
+    leaves = flatten(params)
+    _check(
+        "the parameters to be saved",
+        {"/".join(slot.path): slot.shape for slot in table.values()},
+        {"/".join(path): tuple(leaf.shape) for path, leaf in leaves.items()},
+    )
+    tensors = {
+        key: slot.to_torch(_cast(key, np.asarray(leaves[slot.path]), dtype))
+        for key, slot in table.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / f"{family.stem}.safetensors", tensors)
+    with replacing(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(dict(config), indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder.
+
+    Raises:
+      WeightsError: it is missing or no JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise WeightsError(f"{folder}: no config.json, so this is not a model folder")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: expected a JSON object, found {type(config).__name__}")
+    return config
+
+
+def _slots(family: Family, module: nn.Module, config: Mapping[str, Any]) -> dict[str, Slot]:
+    """The table of a network's tensors, from the shapes of its parameters."""
+    shapes = parameter_shapes(module, family.inputs(module))
+    return slots(shapes, family.conv_names(config))
+
+
+def _check(
+    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raises one WeightsError that names all that is missing, left over or of another shape."""
+    wrong = [
+        f"{key} {found[key]} in place of {shape}"
+        for key, shape in expected.items()
+        if key in found and found[key] != shape
+    ]
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "not in the network": sorted(found.keys() - expected.keys()),
+        "of the wrong shape": wrong,
+    }
+    said = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if said:
+        raise WeightsError(f"{where}: the tensors do not fit the config. " + "; ".join(said))
+
+
+def _some(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _cast(key: str, array: np.ndarray, dtype: DType | None) -> np.ndarray:
+    """The array as `dtype`; a number too large for it is an error, not an infinity."""
+    if dtype is None:
+        return array
+    with np.errstate(over="ignore"):
+        out = array.astype(dtype)
+    if not np.array_equal(np.isfinite(out), np.isfinite(array)):
+        largest = float(np.abs(array.astype(np.float64)).max())
+        raise WeightsError(f"{key} holds {largest:g}, too large for {np.dtype(dtype).name}")
+    return out

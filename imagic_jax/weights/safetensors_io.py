@@ -1,0 +1,148 @@
+"""Strict reading and atomic writing of safetensors files, one tensor at a time.
+
+Published folders keep a network in one file or in shards with an index, in full precision or as an
+`.fp16` variant, and the file names differ between diffusers and transformers only in their stem.
+Pickle files (`.bin`, `.ckpt`, `.pt`) can run code when opened: they are refused with a hint.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from imagic_jax.weights.errors import WeightsError
+
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies and its shape; nothing is read before `read`."""
+
+    key: str
+    shape: tuple[int, ...]
+    handle: Any
+
+    def read(self, dtype: Any) -> np.ndarray:
+        """The tensor in memory of its own, as `dtype`."""
+        array = self.handle.get_tensor(self.key)
+        if array.dtype.kind in "biu":
+            raise WeightsError(f"{self.key} holds {array.dtype}, not floating-point numbers")
+        return array.astype(dtype)
+
+
+@contextlib.contextmanager
+def open_tensors(folder: Path, stem: str) -> Iterator[dict[str, StoredTensor]]:
+    """Opens the weights of a folder: {key: tensor}, readable inside the `with`.
+
+    Args:
+      folder: a model folder.
+      stem: the file name without ending (`diffusion_pytorch_model`, `model`).
+
+    Raises:
+      WeightsError: no safetensors weights are there, or a file is missing or broken.
+    """
+    with contextlib.ExitStack() as stack:
+        tensors: dict[str, StoredTensor] = {}
+        for path, keys in _files(folder, stem).items():
+            handle = stack.enter_context(_open(path))
+            stored = set(handle.keys())
+            for key in sorted(stored if keys is None else keys):
+                if key not in stored:
+                    raise WeightsError(f"{path}: lacks {key}, which the index says is there")
+                tensors[key] = StoredTensor(key, tuple(handle.get_slice(key).get_shape()), handle)
+        yield tensors
+
+
+def _open(path: Path) -> Any:
+    """A safetensors file, opened; its size is checked against its header."""
+    try:
+        return safe_open(path, framework="numpy")
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: the file is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: not a whole safetensors file ({error}); was the download cut off? "
+            "Fetch it again"
+        ) from error
+
+
+def _files(folder: Path, stem: str) -> dict[Path, list[str] | None]:
+    """{file: the keys to take from it, None for all}; full precision goes before fp16."""
+    for whole, indices in (
+        (f"{stem}.safetensors", [f"{stem}.safetensors.index.json"]),
+        (
+            f"{stem}.fp16.safetensors",
+            [f"{stem}.safetensors.index.fp16.json", f"{stem}.fp16.safetensors.index.json"],
+        ),
+    ):
+        if (folder / whole).is_file():
+            return {folder / whole: None}
+        for index in indices:
+            if (folder / index).is_file():
+                return _shards(folder, index)
+    raise WeightsError(_nothing_found(folder, stem))
+
+
+def _shards(folder: Path, index: str) -> dict[Path, list[str] | None]:
+    """The shards that an index file lists, each with its keys."""
+    try:
+        weight_map = json.loads((folder / index).read_text())["weight_map"]
+        items = list(weight_map.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{folder / index}: not a safetensors index (a JSON object with a weight_map): {error}"
+        ) from error
+    shards: dict[Path, list[str] | None] = {}
+    for key, name in items:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise WeightsError(
+                f"{folder / index}: {key} is said to be in {name!r}, which is not "
+                "the name of a file in this folder"
+            )
+        shards.setdefault(folder / name, []).append(key)
+    return shards
+
+
+def _nothing_found(folder: Path, stem: str) -> str:
+    """What to say of a folder without readable weights."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    pickles = [n for n in names if n.endswith(_PICKLES)]
+    if not pickles:
+        return f"{folder}: no {stem}.safetensors here (found: {', '.join(names) or 'nothing'})"
+    loader = (
+        "transformers import T5EncoderModel"
+        if stem == "model"
+        else ("diffusers import UNet2DConditionModel")
+    )
+    return (
+        f"{folder}: only pickled weights ({pickles[0]}), which are not opened because they can run "
+        f'code. Convert them where you trust them: python -c "from {loader} as M; '
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a safetensors file that PyTorch users can open; complete or not at all."""
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to, which takes the place of `path` once all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
