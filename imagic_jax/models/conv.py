@@ -47,7 +47,26 @@ def conv2d(
     """
     if kernel.shape[:2] == (1, 1) and stride == 1 and padding == 0:
         return x @ kernel[0, 0]
-    return _conv(x, kernel, stride, padding)
+    return _conv(*_varying_alike(x, kernel), stride, padding)
+
+
+def _varying_alike(x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Inside `jax.shard_map`: both arrays marked as varying over the mesh axes of either.
+
+    For its own operations JAX does this by itself, and so sums the gradient of a replicated kernel
+    over the axes of the data. It does not look into gradients of ours: the mark must come before.
+    """
+    axes = _mesh_axes(x) | _mesh_axes(kernel)
+    return tuple(
+        jax.lax.pcast(a, tuple(missing), to="varying") if (missing := axes - _mesh_axes(a)) else a
+        for a in (x, kernel)
+    )
+
+
+def _mesh_axes(array: Array) -> frozenset[str]:
+    """Mesh axes over which an array varies; JAX 0.10 moved `vma` to `mat.varying`."""
+    kind = jax.typeof(array)
+    return kind.mat.varying if hasattr(kind, "mat") else kind.vma
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -88,6 +88,26 @@ def test_gradients_under_vmap_and_scan_equal_those_alone():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), got, expected)
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_gradients_under_shard_map_are_summed_over_the_data(check_vma):
+    axis = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((min(4, jax.device_count()),), ("sample",), axis_types=axis)
+    data, whole = jax.sharding.PartitionSpec("sample"), jax.sharding.PartitionSpec()
+    x, kernel, *_ = _arrays((8, 8, 3, 4, 3, 1, 1), batch=4)
+
+    def gradients(x, kernel):
+        dx, dkernel = _gradients(conv2d, x, kernel, 1, 1)
+        return dx, dkernel if check_vma else jax.lax.psum(dkernel, "sample")
+
+    sharded = jax.shard_map(
+        gradients, mesh=mesh, in_specs=(data, whole), out_specs=(data, whole), check_vma=check_vma
+    )
+    for got, expected in zip(
+        jax.jit(sharded)(x, kernel), _gradients(xla_conv, x, kernel, 1, 1), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=5e-4)
+
+
 def _lowered(argnum, platform):
     x, kernel, *_ = _arrays((8, 8, 3, 4, 3, 1, 1))
     gradient = jax.grad(lambda x, k: (conv2d(x, k, 1, 1) ** 2).sum(), argnum)

@@ -15,3 +15,21 @@ def test_matches_pytorch(recorded_t5, x64):
         unmasked = np.asarray(case.module.apply({"params": case.params}, ids))
     assert np.abs(masked - case.outputs["out_last_hidden_state"]).max() < 2e-5
     assert np.abs(unmasked - case.outputs["out_no_mask"]).max() < 2e-5
+
+
+def test_traces_in_bfloat16_under_strict_promotion(recorded_t5):
+    case = recorded_t5()
+    module = case.module.copy(dtype=jnp.bfloat16)
+    with jax.numpy_dtype_promotion("strict"):
+        out = jax.eval_shape(module.apply, {"params": case.params}, *case.args)
+    assert out.dtype == jnp.bfloat16
+
+
+def test_padding_changes_no_real_token(recorded_t5):
+    case = recorded_t5()
+    short = jnp.asarray([[7, 8, 1]])
+    padded = jnp.asarray([[7, 8, 1, 0, 0]])
+    alone = case.module.apply({"params": case.params}, short, jnp.ones_like(short))
+    mask = jnp.asarray([[True, True, True, False, False]])
+    among = case.module.apply({"params": case.params}, padded, mask)
+    np.testing.assert_allclose(among[:, :3], alone, atol=1e-5)
