@@ -36,7 +36,9 @@ def split(params: Params, spec: TrainSpec) -> tuple[Trainable, Params]:
     try:
         wanted = re.compile(spec.pattern)
     except re.error as error:
-        raise ValueError(f"the pattern {spec.pattern!r} is no regular expression: {error}") from error
+        raise ValueError(
+            f"the pattern {spec.pattern!r} is no regular expression: {error}"
+        ) from error
     flat = traverse_util.flatten_dict(params, sep="/")
     trainable = {path: a for path, a in flat.items() if wanted.search(path)}
     if not trainable:

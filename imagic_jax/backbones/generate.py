@@ -90,7 +90,9 @@ def draw(
             return stage.predict(params, x_t, t, cond, extra)[0]
         twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), (x_t, extra))
         both, _ = stage.predict(params, twice[0], t, stack(null, cond), twice[1])
-        halves = [jax.tree.map(lambda a, s=s: a[s], both) for s in (slice(batch), slice(batch, None))]
+        halves = [
+            jax.tree.map(lambda a, s=s: a[s], both) for s in (slice(batch), slice(batch, None))
+        ]
         return guide(Prediction(*halves[0]), Prediction(*halves[1]), guidance)
 
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)

@@ -104,9 +104,7 @@ class PixelStage:
             with nn.intercept_methods(interceptor):
                 output, aux = self._apply(params, x_t, t, cond, extra, mutable=["intermediates"])
         abar, rest = self.schedule.abar(t), self.schedule.one_minus_abar(t)
-        return prediction.from_output(
-            self.schedule.prediction_type, output, x_t, abar, rest
-        ), aux
+        return prediction.from_output(self.schedule.prediction_type, output, x_t, abar, rest), aux
 
     def limit(self, x0: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """x0 kept in the range of pictures, as the schedule's folder asks (acts on pixels)."""
@@ -141,9 +139,7 @@ class PixelStage:
         level_key, noise_key, key = jax.random.split(key, 3)
         extra = Extra()
         if self.low_res is not None:
-            level = jax.random.randint(
-                level_key, (x0.shape[0],), 0, self.low_res.train_level + 1
-            )
+            level = jax.random.randint(level_key, (x0.shape[0],), 0, self.low_res.train_level + 1)
             extra = self.conditioning(low_res, level, noise_key)
 
         def network(x_t, t):

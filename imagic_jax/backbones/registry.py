@@ -52,7 +52,9 @@ def find(model: str | Path) -> Path:
     if folder.is_dir():
         raise UserError(f"the model folder {folder} has no cascade.json that names its stages")
     names = ", ".join(built_in()) or "none is installed"
-    raise UserError(f"there is no model {str(model)!r}: give a folder, or a built-in name ({names})")
+    raise UserError(
+        f"there is no model {str(model)!r}: give a folder, or a built-in name ({names})"
+    )
 
 
 def load(model: str | Path) -> Loaded:

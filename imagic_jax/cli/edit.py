@@ -5,8 +5,9 @@ from typing import Any
 
 from absl import flags
 
-from imagic_jax.cli.flagging import Command, example
+from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
+from imagic_jax.jobs.presets import example
 
 DEFAULT_PRESET = "flatland_imagen"
 
@@ -25,11 +26,17 @@ def define_sampling(values: flags.FlagValues) -> None:
 def define_rendering(values: flags.FlagValues) -> None:
     """Flags that `edit` and `render` share."""
     flags.DEFINE_string(
-        "eta", None, "E,E,..: amounts of the edit, 0 = the picture, 1 = the text", flag_values=values
+        "eta",
+        None,
+        "E,E,..: amounts of the edit, 0 = the picture, 1 = the text",
+        flag_values=values,
     )
     define_sampling(values)
     flags.DEFINE_boolean(
-        "overwrite", False, "throw away another job's results in the same folder", flag_values=values
+        "overwrite",
+        False,
+        "throw away another job's results in the same folder",
+        flag_values=values,
     )
 
 
@@ -61,7 +68,9 @@ def apply_rendering(values: flags.FlagValues, config: Any) -> None:
     from imagic_jax.jobs import settings
 
     if values.eta is not None:
-        config.etas = tuple(settings.number(e, "--eta") for e in settings.listed(values.eta, "--eta"))
+        config.etas = tuple(
+            settings.number(e, "--eta") for e in settings.listed(values.eta, "--eta")
+        )
     apply_sampling(values, config)
 
 
@@ -94,7 +103,9 @@ def main(values: flags.FlagValues) -> None:
 
     config = values.config
     if values.image is not None and values.text is None:
-        raise UserError('--text is missing: say what the picture shall show, e.g. --text="a sitting dog"')
+        raise UserError(
+            '--text is missing: say what the picture shall show, e.g. --text="a sitting dog"'
+        )
     image = Path(values.image) if values.image is not None else example(config.example.image)
     text = job.checked_text(values.text if values.text is not None else config.example.text)
     pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
@@ -142,7 +153,9 @@ def load(model: str, size: str | None) -> Any:
     loaded = registry.load(model)
     own = loaded.cascade.size
     if size is not None and settings.whole(size, "--size", 1, 65536) != own:
-        raise UserError(f"--size={size}: the model {loaded.card['name']} only works at {own} pixels")
+        raise UserError(
+            f"--size={size}: the model {loaded.card['name']} only works at {own} pixels"
+        )
     return loaded
 
 

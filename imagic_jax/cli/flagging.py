@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import importlib.util
 import re
 import shutil
 import textwrap
@@ -14,11 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from imagic_jax.errors import UserError
-
-_PACKAGE = Path(__file__).parent.parent
-#: Where presets live: inside the wheel, or at the top of a source checkout.
-_PRESET_FOLDERS = (_PACKAGE / "_configs", _PACKAGE.parent / "configs")
-_EXAMPLE_FOLDERS = (_PACKAGE / "_examples", _PACKAGE.parent / "examples")
+from imagic_jax.jobs.presets import find_preset, load_config, preset_paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,46 +28,6 @@ class Command:
     examples: tuple[str, ...] = ()
     preset: str | None = None  # default of --config; None: the command has no presets
     presets: str = "*.py"  # which files of configs/ are its presets
-
-
-def preset_paths(pattern: str = "*.py") -> dict[str, Path]:
-    """The presets that come with the package: {name: file}."""
-    found: dict[str, Path] = {}
-    for folder in _PRESET_FOLDERS:
-        for path in sorted(folder.glob(pattern)):
-            if not path.name.startswith("_"):
-                name = path.relative_to(folder).with_suffix("").as_posix()
-                found.setdefault(name, path)
-    return found
-
-
-def find_preset(name: str, pattern: str = "*.py") -> Path:
-    """The file of a preset given by name or as a path.
-
-    Raises:
-        UserError: there is none.
-    """
-    known = preset_paths(pattern)
-    if name in known:
-        return known[name]
-    stem = Path(name).stem
-    if Path(name).is_file():
-        if not name.endswith(".py"):
-            raise UserError(f"--config: {name} is no preset: it must be a Python file")
-        return Path(name)
-    if name.startswith("configs/") and (shipped := known.get(name[len("configs/") : -len(".py")])):
-        return shipped
-    close = difflib.get_close_matches(stem, known, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"--config: there is no preset {name!r}{hint} (known: {', '.join(known)})")
-
-
-def example(name: str) -> Path:
-    """A picture of examples/, wherever the package is installed."""
-    for folder in _EXAMPLE_FOLDERS:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"the example {name} is not installed; give --image")
 
 
 def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
@@ -134,16 +89,6 @@ def _unknown_key(argv: Sequence[str], values: flags.FlagValues, error: Exception
     return f"--config: {error}"
 
 
-def load_config(path: Path) -> Any:
-    """Runs `get_config()` of a preset file."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"--config: {path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
-
-
 def _leaves(config: Any, prefix: str = "") -> list[str]:
     found = []
     for key, value in config.items():
@@ -164,7 +109,9 @@ def help_text(command: Command) -> str:
     lines.append("Flags")
     rows = [(f, values[f]) for f in values]
     if command.preset is not None:
-        lines += _flag_lines("--config", f"a preset's name or file (default: {command.preset})", width)
+        lines += _flag_lines(
+            "--config", f"a preset's name or file (default: {command.preset})", width
+        )
         lines += _flag_lines("--config.KEY.KEY", "overrides one setting of the preset", width)
     for name, flag in rows:
         default = "" if flag.default in (None, "", False) else f" (default: {flag.default})"

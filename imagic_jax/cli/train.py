@@ -9,7 +9,12 @@ from imagic_jax.cli.flagging import Command
 
 def define(values: flags.FlagValues) -> None:
     text = flags.DEFINE_string
-    text("model", None, "DIR: the model folder to make (default: imagic_models/NAME)", flag_values=values)
+    text(
+        "model",
+        None,
+        "DIR: the model folder to make (default: imagic_models/NAME)",
+        flag_values=values,
+    )
     text(
         "out",
         None,

@@ -5,12 +5,11 @@ held to an exact value in milliseconds, without weights.
 """
 
 import jax.numpy as jnp
+
 from imagic_jax.diffusion.prediction import Level, Prediction, Sample, column, from_output
 
 
-def predict(
-    x_t: Sample, abar: Level, one_minus_abar: Level, mean: float, std: float
-) -> Prediction:
+def predict(x_t: Sample, abar: Level, one_minus_abar: Level, mean: float, std: float) -> Prediction:
     """E[eps | x_t] for data N(mean, std^2): sqrt(1-a)(x - sqrt(a) m) / (a s^2 + 1 - a)."""
     a, rest = column(abar, x_t), column(one_minus_abar, x_t)
     eps = jnp.sqrt(rest) * (x_t - jnp.sqrt(a) * mean) / (a * std**2 + rest)

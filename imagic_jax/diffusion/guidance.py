@@ -16,7 +16,11 @@ def guide(
 
     def mix(u, c):
         w = jax.numpy.asarray(scale, c.dtype)
-        return u + w.reshape(w.shape + (1,) * (c.ndim - w.ndim)) * (c - u) if w.ndim else u + w * (c - u)
+        return (
+            u + w.reshape(w.shape + (1,) * (c.ndim - w.ndim)) * (c - u)
+            if w.ndim
+            else u + w * (c - u)
+        )
 
     return Prediction(
         mix(unconditional.x0, conditional.x0),

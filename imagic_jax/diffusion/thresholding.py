@@ -30,9 +30,7 @@ def limits_x0(schedule: Schedule) -> bool:
 def limit(schedule: Schedule, x0: Float[Array, "b *dims"]) -> Float[Array, "b *dims"]:
     """What the schedule's folder asks for: thresholding, else clipping, else nothing."""
     if schedule.thresholding and schedule.sample_max_value > 1.0:
-        return dynamic_threshold(
-            x0, schedule.dynamic_thresholding_ratio, schedule.sample_max_value
-        )
+        return dynamic_threshold(x0, schedule.dynamic_thresholding_ratio, schedule.sample_max_value)
     if schedule.thresholding:
         return jnp.clip(x0, -1.0, 1.0)
     if schedule.clip_sample:

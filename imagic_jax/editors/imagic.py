@@ -206,7 +206,9 @@ def tune(
         "rate": jnp.float32(config.learning_rate),
     }
     step = TuneStep(stage, config.batch)
-    return loop.run(step, state or start_tuning(params, config), data, config.steps, on_chunk=on_chunk)
+    return loop.run(
+        step, state or start_tuning(params, config), data, config.steps, on_chunk=on_chunk
+    )
 
 
 def stage_key(key: PRNGKeyArray, part: str, index: int) -> PRNGKeyArray:

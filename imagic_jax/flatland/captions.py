@@ -25,7 +25,16 @@ _NOUNS = {
     "flower": ("flower",),
 }
 # A cake may name its colour by its flavour, as in "a pistachio cake".
-_FLAVOURS = ("cherry", "pumpkin", "lemon", "pistachio", "blueberry", "plum", "strawberry", "vanilla")
+_FLAVOURS = (
+    "cherry",
+    "pumpkin",
+    "lemon",
+    "pistachio",
+    "blueberry",
+    "plum",
+    "strawberry",
+    "vanilla",
+)
 
 # (class, state) -> adjectives before the noun, phrases after it.
 _STATE_ADJECTIVES = {
@@ -184,7 +193,15 @@ def words(text: str) -> list[str]:
 def vocabulary() -> list[str]:
     """Every word the grammar can write, sorted: the closed vocabulary of the tokenizer."""
     texts = ["a", "an", *fx.COLOURS, *_FLAVOURS]
-    tables = (_NOUNS, _STATE_ADJECTIVES, _STATE_PHRASES, _PLACES, _ACCESSORIES, _STYLES, _STYLE_TAILS)
+    tables = (
+        _NOUNS,
+        _STATE_ADJECTIVES,
+        _STATE_PHRASES,
+        _PLACES,
+        _ACCESSORIES,
+        _STYLES,
+        _STYLE_TAILS,
+    )
     for table in tables:
         for options in table.values():
             texts.extend(options)

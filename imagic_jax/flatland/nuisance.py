@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
 from jaxtyping import Array, Float, PRNGKeyArray
 
 MARK_ROWS, MARK_COLUMNS = 2, 3

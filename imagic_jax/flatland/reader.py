@@ -25,9 +25,7 @@ SIZE = 64  # pictures are read at this size, whatever they were made at
 MAX_SHIFT = 2
 BLURS = (0.0, 0.7, 1.4, 2.2)  # standard deviations, pixels
 SHIFTS = tuple(
-    (dy, dx)
-    for dy in range(-MAX_SHIFT, MAX_SHIFT + 1)
-    for dx in range(-MAX_SHIFT, MAX_SHIFT + 1)
+    (dy, dx) for dy in range(-MAX_SHIFT, MAX_SHIFT + 1) for dx in range(-MAX_SHIFT, MAX_SHIFT + 1)
 )
 _CROP = slice(MAX_SHIFT, SIZE - MAX_SHIFT)
 
@@ -144,7 +142,9 @@ def read_mark(output: Float[np.ndarray, "64 64 3"], reading: Reading, u: Nuisanc
     all 64 codes are compared exactly.
     """
     codes = ((np.arange(2**MARK_BITS)[:, None] >> np.arange(MARK_BITS)) & 1).astype(np.float32)
-    basis = np.concatenate([np.zeros((1, MARK_BITS), np.float32), np.eye(MARK_BITS, dtype=np.float32)])
+    basis = np.concatenate(
+        [np.zeros((1, MARK_BITS), np.float32), np.eye(MARK_BITS, dtype=np.float32)]
+    )
     marked = u._replace(mark_on=jnp.float32(1.0))
     many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(basis), *jnp.shape(a))), marked)
     many = many._replace(mark=jnp.asarray(basis))

@@ -53,7 +53,8 @@ def bird(canvas: Canvas, pen: Pen, p: Points, state, colour) -> tuple[Canvas, Po
     dark = colour * 0.62
     for lx in (-0.12, 0.14):
         leg = union(
-            capsule(p, lx, 0.35, lx, 0.92, 0.045), capsule(p, lx - 0.04, 0.93, lx + 0.15, 0.93, 0.045)
+            capsule(p, lx, 0.35, lx, 0.92, 0.045),
+            capsule(p, lx - 0.04, 0.93, lx + 0.15, 0.93, 0.045),
         )
         canvas = paint(canvas, pen, p, leg, BEAK * 0.85, ink=0.4)
     far = union(
@@ -133,7 +134,9 @@ def dog(canvas: Canvas, pen: Pen, p: Points, state, colour) -> tuple[Canvas, Pos
     snout = capsule(p, hx + 0.1, hy + 0.06, hx + 0.4, hy + 0.12, 0.19, 0.14)
     canvas = paint(canvas, pen, p, union(circle(p, hx, hy, 0.3), snout), colour, 0.8)
     canvas = paint(canvas, pen, p, circle(p, hx + 0.5, hy + 0.06, 0.085), DARK, 0.0, 0.3)
-    canvas = paint(canvas, pen, p, ellipse(p, hx - 0.16, hy + 0.08, 0.14, 0.3, 0.25), dark * 0.7, 0.5)
+    canvas = paint(
+        canvas, pen, p, ellipse(p, hx - 0.16, hy + 0.08, 0.14, 0.3, 0.25), dark * 0.7, 0.5
+    )
     canvas = _eye(canvas, pen, p, hx + 0.14, hy - 0.06)
     return canvas, Pose(
         jnp.stack([hx - 0.02, hy - 0.24]),
@@ -152,7 +155,10 @@ def cake(canvas: Canvas, pen: Pen, p: Points, state, colour) -> tuple[Canvas, Po
         stick = _hide(box(p, cx, -0.78, 0.06, 0.3, 0.03), lit)
         canvas = paint(canvas, pen, p, stick, jnp.array([0.98, 0.98, 0.98]), 0.3, 0.6)
         glow = jnp.array([1.0, 0.78, 0.2])
-        flame = union(circle(p, cx, -1.16, 0.1), polygon(p, (cx, -1.42), (cx + 0.09, -1.18), (cx - 0.09, -1.18)))
+        flame = union(
+            circle(p, cx, -1.16, 0.1),
+            polygon(p, (cx, -1.42), (cx + 0.09, -1.18), (cx - 0.09, -1.18)),
+        )
         canvas = paint(canvas, pen, p, _hide(flame, lit), glow, 0.0, 0.5)
         core = _hide(circle(p, cx, -1.14, 0.05), lit)
         canvas = paint(canvas, pen, p, core, jnp.array([1.0, 0.45, 0.1]), 0.0, 0.0)
@@ -189,7 +195,9 @@ def car(canvas: Canvas, pen: Pen, p: Points, state, colour) -> tuple[Canvas, Pos
     )
     for wx in (-0.66, 0.68):
         canvas = paint(canvas, pen, p, circle(p, wx, 0.48, 0.3), DARK, 0.2)
-        canvas = paint(canvas, pen, p, circle(p, wx, 0.48, 0.13), jnp.array([0.8, 0.8, 0.82]), 0.2, 0.5)
+        canvas = paint(
+            canvas, pen, p, circle(p, wx, 0.48, 0.13), jnp.array([0.8, 0.8, 0.82]), 0.2, 0.5
+        )
     return canvas, Pose(
         jnp.array([0.0, -0.8]), jnp.float32(0.0), jnp.float32(0.0), jnp.array([1.15, 0.78])
     )

@@ -44,7 +44,9 @@ class EditRequest:
     paste_back: bool = False
 
 
-def edit(request: EditRequest, loaded: Loaded, reporter: Reporter, stop: StopFlag) -> dict[str, Any]:
+def edit(
+    request: EditRequest, loaded: Loaded, reporter: Reporter, stop: StopFlag
+) -> dict[str, Any]:
     """Fits, renders and reports one edit; returns what result.json holds.
 
     Raises:

@@ -107,7 +107,9 @@ class _Watch:
         self._progress.update(chunk.state.step, steps, chunk.seconds, loss)
         if self._stop and chunk.state.step < self._total:
             self.save(chunk.state)
-            raise Interrupted(f"stopped at step {chunk.state.step} of {self._total} of {self._title}")
+            raise Interrupted(
+                f"stopped at step {chunk.state.step} of {self._total} of {self._title}"
+            )
         if time.monotonic() - self._last_save > SAVE_EVERY:
             self.save(chunk.state)
 

@@ -50,7 +50,12 @@ def from_config(config: Mapping[str, Any], cascade: Cascade) -> EditSettings:
         ),
         sampling=Sampling(
             steps=tuple(
-                whole(row["steps"], f"config.sampling.{n}.steps", 1, stage.schedule.num_train_timesteps)
+                whole(
+                    row["steps"],
+                    f"config.sampling.{n}.steps",
+                    1,
+                    stage.schedule.num_train_timesteps,
+                )
                 for n, row, stage in zip(names, rows, cascade.stages, strict=True)
             ),
             guidance=tuple(

@@ -7,7 +7,7 @@ from PIL import Image as pil
 from PIL import ImageDraw, ImageFont
 
 PAPER, INK, FAINT = (255, 255, 255), (32, 33, 36), (118, 120, 125)
-_GAP, _HEAD, _SIDE = 6, 26, 74
+_GAP, _HEAD = 6, 26
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -31,11 +31,12 @@ def grid(
     Args:
         rows: pictures, row by row, all rows of one length.
         columns: a heading per column.
-        labels: a label per row (none: no room is left for them).
+        labels: a label per row, of one or more lines (none: no room is left for them).
         title: one line above everything.
     """
     width, height = rows[0][0].size
-    left = _SIDE if any(labels) else _GAP
+    lines = [line for label in labels for line in label.split("\n")]
+    left = _GAP + round(max((_font(13).getlength(t) + _GAP for t in lines), default=0))
     top = _HEAD + (_HEAD if title else 0)
     sheet = pil.new(
         "RGB",
@@ -51,7 +52,8 @@ def grid(
     for i, row in enumerate(rows):
         y = top + i * (height + _GAP)
         if labels:
-            pen.text((left - _GAP, y + height / 2), labels[i], FAINT, _font(13), anchor="rm")
+            middle = (left - _GAP, y + height / 2)
+            pen.multiline_text(middle, labels[i], FAINT, _font(13), anchor="rm", align="right")
         for j, picture in enumerate(row):
             sheet.paste(picture, (left + j * (width + _GAP), y))
     return sheet

@@ -9,7 +9,10 @@ from pathlib import Path
 import jax
 
 _COMPILE = "/jax/core/compile/backend_compile_duration"
-_TRACE = ("/jax/core/compile/jaxpr_trace_duration", "/jax/core/compile/jaxpr_to_mlir_module_duration")
+_TRACE = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+)
 
 
 def default_cache() -> Path:

@@ -57,9 +57,7 @@ class TrainData(NamedTuple):
 
 
 def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    return optax.chain(
-        optax.clip_by_global_norm(recipe.clip), optax.scale_by_adam(b1=0.9, b2=0.99)
-    )
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), optax.scale_by_adam(b1=0.9, b2=0.99))
 
 
 def init_state(task: Task, recipe: Recipe, key: PRNGKeyArray, table: CaptionTable) -> TrainState:

@@ -65,7 +65,9 @@ class Tokenizer:
         row = self._backend.encode(text)
         if not row.overflowing:
             return ""
-        kept = [end for (_, end), special in zip(row.offsets, row.special_tokens_mask) if not special]
+        kept = [
+            end for (_, end), special in zip(row.offsets, row.special_tokens_mask) if not special
+        ]
         return text[max(kept, default=0) :].strip()
 
     def unknown_words(self, text: str) -> list[str]:

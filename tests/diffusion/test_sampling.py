@@ -127,9 +127,7 @@ def test_loss_of_the_optimal_predictor_is_the_posterior_variance(kind):
 
 def test_loss_weight_is_v_weighting_cut_off():
     free = Schedule(beta_schedule="squaredcos_cap_v2", prediction_type="sample")
-    cut = Schedule(
-        beta_schedule="squaredcos_cap_v2", prediction_type="sample", max_loss_weight=5.0
-    )
+    cut = Schedule(beta_schedule="squaredcos_cap_v2", prediction_type="sample", max_loss_weight=5.0)
     t = jnp.arange(1000)
     assert free.loss_weight(t) is None
     snr = cut.alphas_cumprod() / (1 - cut.alphas_cumprod())

@@ -47,8 +47,24 @@ def test_alphas_cumprod_landmarks(schedule, t, expected):
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("scheduler_sd1_ddim", {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}),
-        ("scheduler_sd21_ddim_v", {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}),
+        (
+            "scheduler_sd1_ddim",
+            {
+                "beta_schedule": "scaled_linear",
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "steps_offset": 1,
+            },
+        ),
+        (
+            "scheduler_sd21_ddim_v",
+            {
+                "beta_schedule": "scaled_linear",
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "steps_offset": 1,
+            },
+        ),
         ("scheduler_x4_ddim_v", {"beta_schedule": "scaled_linear", "steps_offset": 1}),
         ("scheduler_if_i_ddpm", {"beta_schedule": "squaredcos_cap_v2"}),
         ("scheduler_x4_low_res_ddpm", {"beta_schedule": "scaled_linear"}),
@@ -56,7 +72,9 @@ def test_alphas_cumprod_landmarks(schedule, t, expected):
 )
 def test_tables_are_diffusers(recorded, name, config):
     schedule = Schedule.from_config(config)
-    np.testing.assert_allclose(schedule.alphas_cumprod(), recorded[f"{name}.acp"], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        schedule.alphas_cumprod(), recorded[f"{name}.acp"], rtol=0, atol=2e-6
+    )
     np.testing.assert_array_equal(timesteps(schedule, 50), recorded[f"{name}.t50"])
 
 
@@ -91,7 +109,9 @@ def test_complements_survive_where_float32_cancels():
 
 
 def test_config_round_trip():
-    schedule = Schedule(prediction_type="sample", max_loss_weight=5.0, beta_schedule="squaredcos_cap_v2")
+    schedule = Schedule(
+        prediction_type="sample", max_loss_weight=5.0, beta_schedule="squaredcos_cap_v2"
+    )
     assert Schedule.from_config(schedule.to_config()) == schedule
 
 

@@ -1,0 +1,1 @@
+"""Evaluation: benchmark items, scoring, statistics and tables."""

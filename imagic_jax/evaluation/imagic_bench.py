@@ -1,0 +1,202 @@
+"""Imagic on Flatland items: fit, render a sweep, score, and the rows it must be compared with.
+
+Rows: Imagic at every eta; the same without fine-tuning; copy the input; sample from the text.
+Per-item results go to a JSONL as they come, so an interrupted run goes on and one function makes
+every table from the file.
+"""
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imagic_jax.backbones.registry import Loaded
+from imagic_jax.editors import imagic
+from imagic_jax.editors.imagic import Fit
+from imagic_jax.evaluation.items import Item
+from imagic_jax.evaluation.scoring import as_row, score, to_reading_size
+from imagic_jax.flatland import captions, free_reader
+from imagic_jax.flatland import factors as fx
+from imagic_jax.jobs.sample import draw_texts
+from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.runtime.progress import Reporter
+
+
+def fit_item(loaded: Loaded, item: Item, settings: EditSettings) -> Fit:
+    """Fits one item's source to its text; the key is the item's own."""
+    source, _ = item.pictures(loaded.cascade.size)
+    image = jnp.asarray(source)[None] * 2.0 - 1.0
+    text = loaded.params["text"]
+    return imagic.fit(
+        loaded.cascade,
+        loaded.params,
+        image,
+        loaded.cascade.text.encode(text, [item.text]),
+        loaded.cascade.text.encode(text, [""]),
+        settings.embedding,
+        settings.tuning,
+        jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed),
+    )
+
+
+def untuned(fit: Fit) -> Fit:
+    """The same fit without fine-tuning: the embedding alone."""
+    return fit._replace(stages=tuple(s._replace(delta=None) for s in fit.stages))
+
+
+def run(
+    loaded: Loaded, items: Sequence[Item], settings: EditSettings, out: Path, reporter: Reporter
+) -> list[dict[str, Any]]:
+    """Scores every item that `out`/items.jsonl does not hold yet; returns all rows.
+
+    Pictures go to `out`/pictures/ITEM.npz (uint8): source, ideal, imagic (etas, seeds), untuned.
+    """
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    path = out / "items.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = {r["item"] for r in rows if r["method"] == "text-only"}  # an item's last row
+    rows = [r for r in rows if r["item"] in done]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    progress = reporter.stage("items", len(items), len(done))
+    for i, item in enumerate(items):
+        if item.name in done:
+            continue
+        new = _one(loaded, item, settings, out / "pictures" / f"{item.name}.npz")
+        with path.open("a") as file:
+            file.write("".join(json.dumps(r) + "\n" for r in new))
+        rows += new
+        progress.update(i + 1, 1, 1.0)
+    return rows
+
+
+def _one(
+    loaded: Loaded, item: Item, settings: EditSettings, pictures: Path
+) -> list[dict[str, Any]]:
+    fit = fit_item(loaded, item, settings)
+    etas, seeds = settings.etas, settings.seeds
+    zero = dataclasses.replace(settings, etas=(0.0,), seeds=seeds[:1])
+    render = imagic.render
+    swept = np.asarray(render(loaded.cascade, loaded.params, fit, etas, seeds, settings.sampling))
+    bare = np.asarray(
+        render(loaded.cascade, loaded.params, untuned(fit), etas, zero.seeds, settings.sampling)
+    )
+    source, ideal = item.pictures()
+    flat = to_reading_size(swept.reshape(-1, *swept.shape[2:]))
+    where = [{"eta": e, "seed": s} for e in etas for s in seeds]
+    rows = [
+        as_row(item, s, method="imagic", **w) for s, w in zip(score(item, flat), where, strict=True)
+    ]
+    small = to_reading_size(bare[:, 0])
+    rows += [
+        as_row(item, s, method="no fine-tuning", eta=e, seed=seeds[0])
+        for s, e in zip(score(item, small), etas, strict=True)
+    ]
+    rows += [
+        as_row(item, score(item, source[None])[0], method="copy", eta=None, seed=None),
+        as_row(item, score(item, ideal[None])[0], method="oracle", eta=None, seed=None),
+    ]
+    rows.append(text_only(loaded, item, settings))
+    np.savez_compressed(
+        pictures,
+        source=_bytes(source),
+        ideal=_bytes(ideal),
+        imagic=_bytes(flat).reshape(len(etas), len(seeds), *flat.shape[1:]),
+        untuned=_bytes(small),
+    )
+    return rows
+
+
+def text_only(loaded: Loaded, item: Item, settings: EditSettings) -> dict[str, Any]:
+    """The row of a picture drawn from the target text alone.
+
+    Its nuisance is its own, so the factors are read freely (the other scores against the source's
+    nuisance); it is valid by the same residual gate.
+    """
+    one = dataclasses.replace(settings, seeds=settings.seeds[:1])
+    drawn = draw_texts(loaded, [item.text], "", one, Reporter(quiet=True))
+    small = to_reading_size(drawn)
+    base = score(item, small)[0]
+    half = small[0].reshape(32, 2, 32, 2, 3).mean(axis=(1, 3)).astype(np.float32)
+    reading = free_reader.read_free(half)
+    edited = fx.changed(item.source, item.target)
+    kept = [n for n in fx.FACTOR_NAMES if n not in edited]
+    same = [int(getattr(reading.factors, n)) == int(getattr(item.source, n)) for n in kept]
+    right = captions.satisfies(reading.factors, captions.parse(item.text))
+    read = base._replace(
+        seen=fx.describe(reading.factors),
+        success=right,
+        read_success=right,
+        preservation=float(np.mean(same)),
+        joint=bool(right and all(same) and base.identity >= 5 / 6 - 1e-6),
+        residual=reading.residual,
+    )
+    return as_row(item, read, method="text-only", eta=None, seed=one.seeds[0])
+
+
+def _bytes(pictures: np.ndarray) -> np.ndarray:
+    return np.clip(np.asarray(pictures) * 255.0 + 0.5, 0, 255).astype(np.uint8)
+
+
+#: Columns of the tables: title, key, how it is averaged.
+COLUMNS = (
+    ("edit success", "success"),
+    ("preservation", "preservation"),
+    ("identity", "identity"),
+    ("JOINT", "joint"),
+    ("success, ungated", "read_success"),
+    ("background PSNR", "background_psnr"),
+    ("PSNR to source", "source_psnr"),
+)
+
+
+def mean_scores(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Means over items of the means over seeds; NaN entries are left out."""
+    by_item: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_item[row["item"]].append(row)
+    means: dict[str, float] = {"items": len(by_item)}
+    for _, key in COLUMNS:
+        values = [np.mean([float(r[key]) for r in group]) for group in by_item.values()]
+        values = [v for v in values if np.isfinite(v)]
+        means[key] = float(np.mean(values)) if values else float("nan")
+    return means
+
+
+def table(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Named rows of the result table; the eta of "imagic" is the one with the best joint success."""
+    found: dict[str, dict[str, float]] = {}
+    etas = sorted({r["eta"] for r in rows if r["method"] == "imagic"})
+    sweep = {
+        e: mean_scores(r for r in rows if r["method"] == "imagic" and r["eta"] == e) for e in etas
+    }
+    best = max(etas, key=lambda e: (sweep[e]["joint"], sweep[e]["read_success"]))
+    for eta in etas:
+        found[f"imagic, eta = {eta:g}" + (" (chosen)" if eta == best else "")] = sweep[eta]
+    for edit in dict.fromkeys(r["edit"] for r in rows):
+        found[f"imagic, eta = {best:g}, {edit} edits"] = mean_scores(
+            r for r in rows if r["method"] == "imagic" and r["eta"] == best and r["edit"] == edit
+        )
+    bare = [r for r in rows if r["method"] == "no fine-tuning"]
+    for eta in dict.fromkeys((0.0, best)):
+        chosen = [r for r in bare if r["eta"] == eta]
+        if chosen:
+            found[f"no fine-tuning, eta = {eta:g}"] = mean_scores(chosen)
+    for method in ("copy", "text-only", "oracle"):
+        found[method] = mean_scores(r for r in rows if r["method"] == method)
+    return found
+
+
+def markdown(rows: dict[str, dict[str, float]]) -> str:
+    """The table as Markdown."""
+    lines = ["| method | n | " + " | ".join(t for t, _ in COLUMNS) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    for name, means in rows.items():
+        cells = [f"{means[k]:.1f}" if "psnr" in k else f"{means[k]:.3f}" for _, k in COLUMNS]
+        lines.append(f"| {name} | {means['items']:.0f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
