@@ -1,7 +1,8 @@
 """Flax networks: pure functions of (params, arrays), NHWC, no knowledge of files or schedules."""
 
 from imagic_jax.models.attention import AddedKVAttention, Attention
-from imagic_jax.models.config import UNetConfig, UnsupportedConfig
+from imagic_jax.models.config import UNetConfig
+from imagic_jax.models.config_checks import UnsupportedConfig
 from imagic_jax.models.resnet import ResnetBlock
 from imagic_jax.models.t5 import T5Config, T5Encoder
 from imagic_jax.models.unet import UNet2DCondition

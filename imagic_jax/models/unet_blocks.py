@@ -2,14 +2,15 @@
 
 A level is residual blocks, each followed by attention where the level's kind has any, and a change
 of resolution at its end (not on the last level). The kinds are told apart by diffusers' block
-names, see `config.DOWN_BLOCKS`. Module names spell diffusers' state-dict keys.
+names, see `config_checks.DOWN_BLOCKS`. Module names spell diffusers' state-dict keys.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from imagic_jax.models.attention import AddedKVAttention, Transformer2D
-from imagic_jax.models.config import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS, UNetConfig
+from imagic_jax.models.config import UNetConfig
+from imagic_jax.models.config_checks import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS
 from imagic_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from imagic_jax.typing import Array, DType, Features, Float, TextStates, TimeEmbedding
 
@@ -126,16 +127,15 @@ def _attention(
     config: UNetConfig, kind: str, level: int | None, channels: int, dtype: DType, index: int
 ) -> nn.Module:
     """Attention number `index` of a level (None: the middle, like the last)."""
-    if level is None:
-        level, only_cross = config.levels - 1, config.mid_block_only_cross_attention
-    else:
-        only_cross = config.only_cross_attention[level]
+    middle = level is None
+    level = config.levels - 1 if middle else level
+    only_cross = config.only_cross_attention[level]
     if kind == "added_kv":
         return AddedKVAttention(
             heads=channels // config.attention_head_dim[level],  # here it is the width of a head
             norm_num_groups=config.norm_num_groups,
             cross_attention_norm=config.cross_attention_norm,
-            only_cross_attention=only_cross,
+            only_cross_attention=config.mid_block_only_cross_attention if middle else only_cross,
             dtype=dtype,
             name=f"attentions_{index}",
         )
@@ -143,7 +143,8 @@ def _attention(
         heads=config.attention_head_dim[level],  # misnamed in diffusers: the number of heads
         depth=config.transformer_layers_per_block[level],
         norm_num_groups=config.norm_num_groups,
-        only_cross_attention=only_cross and kind == "transformer",
+        # diffusers' transformer middle attends to itself whatever the config says
+        only_cross_attention=only_cross and not middle,
         dtype=dtype,
         name=f"attentions_{index}",
     )

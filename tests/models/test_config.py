@@ -60,7 +60,7 @@ def test_values_are_spread_to_one_per_level():
 
 @pytest.mark.parametrize(("value", "middle"), [(True, True), ([True, True, True, False], False)])
 def test_only_cross_attention_includes_the_middle_only_where_it_is_one_value(value, middle):
-    config = UNetConfig.from_dict(_full("sd15_unet") | {"only_cross_attention": value})
+    config = UNetConfig.from_dict(_full("if_i_m_unet") | {"only_cross_attention": value})
     assert config.mid_block_only_cross_attention is middle
 
 
@@ -92,6 +92,7 @@ def test_only_cross_attention_includes_the_middle_only_where_it_is_one_value(val
         ("block_out_channels", [320, 640, 1280]),
         ("norm_num_groups", 48),
         ("addition_embed_type", "text_time"),
+        ("attention_head_dim", 7),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(key, value):
@@ -102,6 +103,19 @@ def test_what_is_not_supported_is_refused_by_name(key, value):
 def test_lists_of_head_sizes_are_refused_for_simple_blocks():
     with pytest.raises(UnsupportedConfig, match=r"attention_head_dim.*Simple"):
         UNetConfig.from_dict(_full("if_i_m_unet") | {"attention_head_dim": [64, 64, 64, 64]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cross_attention_dim", 760),
+        ("addition_embed_type_num_heads", 60),
+        ("attention_head_dim", 96),
+    ],
+)
+def test_sizes_that_do_not_divide_are_refused_by_name(key, value):
+    with pytest.raises(UnsupportedConfig, match=key):
+        UNetConfig.from_dict(_full("if_i_l_unet") | {key: value})
 
 
 def test_t5_of_version_1_0_is_refused():
