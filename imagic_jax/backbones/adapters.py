@@ -39,8 +39,7 @@ def split(params: Params, spec: TrainSpec) -> tuple[Trainable, Params]:
         raise ValueError(
             f"the pattern {spec.pattern!r} is no regular expression: {error}"
         ) from error
-    flat = traverse_util.flatten_dict(params, sep="/")
-    trainable = {path: a for path, a in flat.items() if wanted.search(path)}
+    trainable = {path: a for path, a in flatten(params).items() if wanted.search(path)}
     if not trainable:
         raise ValueError(f"the pattern {spec.pattern!r} matches no parameter of this model")
     return trainable, params
@@ -52,9 +51,20 @@ def merge(frozen: Params, trainable: Trainable) -> Params:
     Raises:
         ValueError: a trained path that the tree does not have, or has in another shape.
     """
-    flat: dict[str, Any] = dict(traverse_util.flatten_dict(frozen, sep="/"))
+    flat = flatten(frozen)
     for path, value in trainable.items():
         if path not in flat or flat[path].shape != value.shape:
             raise ValueError(f"trained parameter {path} does not fit this model")
         flat[path] = value
+    return unflatten(flat)
+
+
+def flatten(params: Params) -> Trainable:
+    """A parameter tree as {path: array}."""
+    flat: Any = traverse_util.flatten_dict(params, sep="/")
+    return dict(flat)
+
+
+def unflatten(flat: Trainable) -> Params:
+    """{path: array} as a parameter tree."""
     return traverse_util.unflatten_dict(flat, sep="/")

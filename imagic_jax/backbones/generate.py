@@ -43,7 +43,7 @@ class Sampling:
 
 def seed_keys(seeds: Sequence[int], stage: int) -> Key[Array, " b"]:
     """One key per seed for a stage: (b,)."""
-    keys = jax.vmap(jax.random.key)(jnp.asarray(np.asarray(seeds, np.uint32)))
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     return jax.vmap(jax.random.fold_in, (0, None))(keys, stage)
 
 
@@ -144,7 +144,7 @@ def generate(
                 take(conds[i]),
                 empty,
                 image,
-                seed_keys(np.asarray(seeds)[rows], i),
+                seed_keys([seeds[r] for r in rows], i),
                 jnp.float32(scale if scale is not None else 1.0),
                 levels,
                 num_steps,
@@ -154,5 +154,6 @@ def generate(
             done += 1
             if on_batch is not None:
                 on_batch(done, len(starts) * len(run))
+        assert image is not None  # a cascade has at least one stage
         pictures.append(image[: count - start])
     return jnp.concatenate(pictures)

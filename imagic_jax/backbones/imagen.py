@@ -97,9 +97,8 @@ class PixelStage:
         interceptor: Interceptor | None = None,
     ) -> tuple[Prediction, Mapping[str, Any]]:
         """See `Stage.predict`."""
-        aux: Mapping[str, Any] = {}
         if interceptor is None:
-            output = self._apply(params, x_t, t, cond, extra)
+            output, aux = self._apply(params, x_t, t, cond, extra), {}
         else:
             with nn.intercept_methods(interceptor):
                 output, aux = self._apply(params, x_t, t, cond, extra, mutable=["intermediates"])
@@ -147,7 +146,10 @@ class PixelStage:
 
         return denoising_loss(network, self.schedule, x0, key)
 
-    def _apply(self, params, x_t, t, cond: Cond, extra: Extra, **kwargs):
+    def _apply(
+        self, params: Params, x_t: Array, t: Array, cond: Cond, extra: Extra, **kwargs: Any
+    ) -> Any:
+        """The network's raw output, and what it sowed where `mutable` is given."""
         sample = x_t if extra.low_res is None else jnp.concatenate([x_t, extra.low_res], axis=-1)
         return self.unet.apply(
             {"params": params}, sample, t, cond.states, class_labels=extra.level, **kwargs

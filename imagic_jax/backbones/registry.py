@@ -14,6 +14,7 @@ from imagic_jax.backbones.imagen import LowRes, PixelStage
 from imagic_jax.backbones.text import T5Text
 from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.errors import UserError
+from imagic_jax.models import T5Encoder, UNet2DCondition
 from imagic_jax.typing import Params
 from imagic_jax.weights import load_part
 from imagic_jax.weights.tokenizer import Tokenizer
@@ -77,6 +78,8 @@ def load(model: str | Path) -> Loaded:
         stages.append(stage)
         stage_params.append(params)
     encoder, text_params = load_part(folder / card["text"]["encoder"])
+    if not isinstance(encoder, T5Encoder):
+        raise UserError(f"{folder / card['text']['encoder']} is no T5 encoder")
     text = T5Text(
         encoder,
         Tokenizer.load(folder / card["text"]["tokenizer"]),
@@ -92,6 +95,8 @@ def load_stage(folder: Path, entry: dict[str, Any]) -> tuple[PixelStage, Params]
     """One stage of a cascade folder; `entry` is its row in cascade.json."""
     home = folder / entry["folder"]
     unet, params = load_part(home / "unet")
+    if not isinstance(unet, UNet2DCondition):
+        raise UserError(f"{home / 'unet'} is no UNet2DConditionModel")
     schedule = Schedule.from_config(_read_json(home / "scheduler" / "scheduler_config.json"))
     low_res = None
     if entry.get("low_res"):

@@ -1,8 +1,8 @@
 """Text encoders of cascades: texts in, one `Cond` per stage out."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -12,9 +12,13 @@ from imagic_jax.typing import Params, TextMask, TextStates, Tokens
 from imagic_jax.weights.tokenizer import Tokenizer
 
 
-@functools.partial(jax.jit, static_argnames="module")
-def _states(module: T5Encoder, params: Params, ids: Tokens, mask: TextMask) -> TextStates:
-    return module.apply({"params": params}, ids, mask)
+def states(module: T5Encoder, params: Params, ids: Tokens, mask: TextMask) -> TextStates:
+    """Last hidden states of token ids: (b, l, d)."""
+    out: Any = module.apply({"params": params}, ids, mask)
+    return out
+
+
+_compiled_states = jax.jit(states, static_argnames="module")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class T5Text:
     def encode(self, params: Params, texts: Sequence[str]) -> tuple[Cond, ...]:
         """(len(texts), L, D) states, the same `Cond` for every stage."""
         ids, mask = self.tokenizer(texts)
-        cond = Cond(_states(self.module, params, ids, mask))
+        cond = Cond(_compiled_states(self.module, params, ids, mask))
         return (cond,) * self.stages
 
     def check(self, text: str) -> list[str]:

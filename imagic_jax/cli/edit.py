@@ -98,7 +98,7 @@ def apply_sampling(values: flags.FlagValues, config: Any) -> None:
 def main(values: flags.FlagValues) -> None:
     from imagic_jax.jobs import edit as job
     from imagic_jax.jobs import output, pictures, settings
-    from imagic_jax.runtime.interrupt import stop_flag
+    from imagic_jax.runtime.interrupt import Interrupted, stop_flag
     from imagic_jax.runtime.progress import Reporter
 
     config = values.config
@@ -119,7 +119,7 @@ def main(values: flags.FlagValues) -> None:
         image=image,
         text=text,
         out=out,
-        preset=Path(values["config"].config_filename).stem,
+        preset=preset_name(values),
         config=config.to_dict(),
         settings=settings.from_config(config, loaded.cascade),
         negative=values.negative,
@@ -132,11 +132,17 @@ def main(values: flags.FlagValues) -> None:
         reporter.say(f"editing {image} to show “{text}” with {loaded.card['name']}")
         try:
             result = job.edit(request, loaded, reporter, stop)
-        except job.Interrupted as error:
-            raise job.Interrupted(
+        except Interrupted as error:
+            raise Interrupted(
                 f"{error}; the work so far is in {out}, the same command goes on from there"
             ) from error
     print_result(result, out)
+
+
+def preset_name(values: flags.FlagValues) -> str:
+    """The name of the preset that --config chose."""
+    flag: Any = values["config"]
+    return Path(flag.config_filename).stem
 
 
 def load(model: str, size: str | None) -> Any:
@@ -190,7 +196,7 @@ COMMAND = Command(
     examples=(
         "imagic edit",
         'imagic edit --image=bird.png --text="a bird spreading its wings" --eta=0,0.3,0.6,0.9',
-        'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0,1',
+        'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0',
     ),
     preset=DEFAULT_PRESET,
 )

@@ -30,11 +30,11 @@ def main(values: flags.FlagValues) -> None:
 
     if values.fit is None:
         raise UserError("--fit is missing: name the fit folder that an edit left, e.g. OUT/fit")
-    folder = Path(values.fit)
+    folder = Path(str(values.fit))
     about = fits.read_about(folder)
     config = ConfigDict(about["config"])
     apply_rendering(values, config)
-    loaded = load(config.model, None)
+    loaded = load(about["model_source"], None)
     request = job.AgainRequest(
         fit=folder,
         about=about,

@@ -1,4 +1,4 @@
-"""The training loss: the model's own target at uniformly drawn timesteps (Ho et al. 2020, eq. 14)."""
+"""The training loss: the model's own target at uniformly drawn timesteps (Ho et al. 2020, 14)."""
 
 from collections.abc import Callable
 

@@ -65,6 +65,8 @@ def ddpm_posterior(p: Prediction, x_t: Sample, level: Grid, learned_range: bool)
     small = jnp.maximum(rest_next / rest * step_beta, 1e-20)
     variance = small
     if learned_range:
+        if p.variance is None:
+            raise ValueError("the variance is said to be learned, but the model predicts none")
         share = (p.variance + 1.0) / 2.0
         log_small, log_large = jnp.log(small).astype(dtype), jnp.log(step_beta).astype(dtype)
         variance = jnp.exp(share * log_large + (1.0 - share) * log_small)

@@ -169,7 +169,7 @@ def mean_scores(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Named rows of the result table; the eta of "imagic" is the one with the best joint success."""
+    """Named rows of the result table; "chosen" is the eta with the best joint success."""
     found: dict[str, dict[str, float]] = {}
     etas = sorted({r["eta"] for r in rows if r["method"] == "imagic"})
     sweep = {

@@ -85,11 +85,11 @@ def _draw(part: Part, split: Split, edit: str, index: int) -> Item | None:
         return None
     target = rng.choice(targets)
     if edit == "class":  # the text names the state, so it must exist for the new class
-        state = rng.randrange(len(fx.values("state", target.cls)))
+        state = rng.randrange(len(fx.values("state", int(target.cls))))
         target = target._replace(state=state)
         if splits.part_of(target) != target_part:
             return None
-    usable = [n for n in named if len(fx.values(n, target.cls)) > 1]
+    usable = [n for n in named if len(fx.values(n, int(target.cls))) > 1]
     wording = part if split == "phrase" else "train"
     text = captions.caption(target, usable, rng, wording)
     item = Item(

@@ -91,7 +91,7 @@ def background_mask(
 
 def to_reading_size(pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 64 64 3"]:
     """Model outputs in [-1, 1], of any multiple of 64 pixels, as the reader wants them."""
-    n, height, width, _ = pictures.shape
+    n, height, *_ = pictures.shape
     k = height // reader.SIZE
     blocks = np.asarray(pictures, np.float32).reshape(n, reader.SIZE, k, reader.SIZE, k, 3)
     return np.clip((blocks.mean(axis=(2, 4)) + 1.0) / 2.0, 0.0, 1.0)

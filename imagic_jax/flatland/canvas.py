@@ -6,12 +6,14 @@ share every call: `photo` shades the fill like a lit volume, `sketch` hatches it
 on paper and draws a graphite outline. Distances and formulas: Quilez, "2D distance functions".
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Plane = Float[Array, "h w"]
+Number = float | Array  # a Python number or a traced scalar
 
 PAPER = jnp.array([0.965, 0.95, 0.91])
 GRAPHITE = jnp.array([0.22, 0.22, 0.25])
@@ -32,7 +34,13 @@ def pixel_grid(size: int) -> Points:
     return Points(x, y, 1.0)
 
 
-def local_frame(p: Points, origin, scale, mirror=1.0, angle=0.0) -> Points:
+def local_frame(
+    p: Points,
+    origin: Sequence[Number] | Array,
+    scale: Number,
+    mirror: Number = 1.0,
+    angle: Number = 0.0,
+) -> Points:
     """The points seen from a frame at `origin`, `scale` units long, turned by `angle` radians."""
     x, y = (p.x - origin[0]) / scale * mirror, (p.y - origin[1]) / scale
     c, s = jnp.cos(angle), jnp.sin(angle)
@@ -72,11 +80,11 @@ def box(p: Points, cx, cy, hx, hy, r=0.0) -> Plane:
 
 def polygon(p: Points, *corners) -> Plane:
     """A convex polygon, its corners clockwise on the screen: the largest half-plane distance."""
-    d = None
+    d = jnp.full_like(p.x, -jnp.inf)
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
         length = jnp.sqrt((bx - ax) ** 2 + (by - ay) ** 2 + 1e-9)
         side = ((p.x - ax) * (by - ay) - (p.y - ay) * (bx - ax)) / length
-        d = side if d is None else jnp.maximum(d, side)
+        d = jnp.maximum(d, side)
     return d
 
 

@@ -26,23 +26,23 @@ SIZE = 32  # free fits run at this size; every factor can be seen at it
 _SOFT = 1.0  # blur under which bank pictures are compared, pixels
 
 #: Step sizes of the refinement per leaf: about a tenth of each law's half width.
-_RATES = Nuisance(
-    position=0.01,
-    scale=0.004,
-    facing=0.0,
-    hue=0.003,
-    tone=0.01,
-    light=0.01,
-    horizon=0.008,
-    sky=0.008,
-    sun=0.02,
-    clouds=0.015,
-    lands=0.015,
-    texture=0.0,
-    hatch=0.05,
-    mark=0.0,
-    mark_on=0.0,
-)
+_RATES: dict[str, float] = {
+    "position": 0.01,
+    "scale": 0.004,
+    "facing": 0.0,
+    "hue": 0.003,
+    "tone": 0.01,
+    "light": 0.01,
+    "horizon": 0.008,
+    "sky": 0.008,
+    "sun": 0.02,
+    "clouds": 0.015,
+    "lands": 0.015,
+    "texture": 0.0,
+    "hatch": 0.05,
+    "mark": 0.0,
+    "mark_on": 0.0,
+}
 
 
 class FreeReading(NamedTuple):
@@ -98,7 +98,7 @@ def _refine(
 
     def one(candidate):
         f, u = candidate
-        rates = jax.tree.map(lambda r, a: r * jnp.ones_like(a), _RATES, u)
+        rates = Nuisance(*(jnp.full_like(a, _RATES[n]) for n, a in u._asdict().items()))
 
         def body(i, carry):
             u, m, v = carry

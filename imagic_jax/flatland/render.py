@@ -101,7 +101,7 @@ def render_class(cls: int, f: Factors, u: Nuisance, size: int, oversample: int =
 
 
 def render(f: Factors, u: Nuisance, size: int, oversample: int = 2) -> Picture:
-    """Draws any factors, all traced: (size, size, 3) in [0, 1]. For one picture, or in `lax.map`."""
+    """Draws any factors, all traced: (size, size, 3) in [0, 1]. For one picture or `lax.map`."""
     branches = [
         functools.partial(render_class, c, size=size, oversample=oversample)
         for c in range(len(factors.CLASSES))

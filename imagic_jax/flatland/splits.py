@@ -9,6 +9,7 @@ import functools
 import random
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from imagic_jax.flatland import factors as fx
@@ -75,7 +76,8 @@ def combinations(part: Part) -> tuple[Factors, ...]:
 @functools.cache
 def _cells(part: Part, cls: int) -> tuple[tuple[int, int, int], ...]:
     """Distinct (state, colour, place) of a class in a part."""
-    return tuple(sorted({(f.state, f.colour, f.place) for f in combinations(part) if f.cls == cls}))
+    own = [f for f in combinations(part) if f.cls == cls]
+    return tuple(sorted({(int(f.state), int(f.colour), int(f.place)) for f in own}))
 
 
 def draw_factors(rng: random.Random, cls: int, part: Part = "train") -> Factors:
@@ -98,4 +100,4 @@ def draw_factors(rng: random.Random, cls: int, part: Part = "train") -> Factors:
 def as_arrays(assignments: list[Factors]) -> Factors:
     """A list of assignments as one `Factors` of int32 arrays."""
     columns = np.array([[int(v) for v in f] for f in assignments], np.int32).reshape(-1, 6)
-    return Factors(*columns.T)
+    return Factors(*(jnp.asarray(c) for c in columns.T))

@@ -98,6 +98,7 @@ def edit(
         about = {
             **job,
             "model": loaded.card["name"],
+            "model_source": str(request.config["model"]),
             "preset": request.preset,
             "config": dict(request.config),
             "image": request.image.name,

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from PIL import Image as pil
 
+from imagic_jax.backbones import adapters
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.errors import UserError
@@ -97,7 +97,7 @@ def _to_tree(fit: Fit) -> dict[str, Any]:
         if s.optimised is not None:
             entry["optimised"] = cond(s.optimised)
         if s.delta is not None:
-            entry["delta"] = traverse_util.unflatten_dict(s.delta, sep="/")
+            entry["delta"] = adapters.unflatten(s.delta)
         stages[str(i)] = entry
     return jax.tree.map(np.asarray, {"stages": stages})
 
@@ -111,7 +111,7 @@ def _from_tree(tree: dict[str, Any]) -> Fit:
             StageFit(
                 Cond(**entry["target"]),
                 Cond(**entry["optimised"]) if "optimised" in entry else None,
-                traverse_util.flatten_dict(delta, sep="/") if delta is not None else None,
+                None if delta is None else adapters.flatten(delta),
             )
         )
         null.append(Cond(**entry["null"]))

@@ -1,4 +1,4 @@
-"""Drawing a fit and writing the results: what `imagic edit` ends with and `imagic render` repeats."""
+"""Drawing a fit and writing the results: the end of `imagic edit`, and all of `imagic render`."""
 
 import dataclasses
 import json

@@ -26,7 +26,7 @@ def sample(
 ) -> list[Path]:
     """Draws every text with every seed; returns the files, the sheet of all of them last."""
     output.check_writable(out)
-    cascade, params = loaded.cascade, loaded.params
+    cascade = loaded.cascade
     for text in [*texts, negative]:
         for note in cascade.text.check(text):
             reporter.warn(f"“{text}”: {note}")

@@ -25,7 +25,7 @@ class EditSettings:
     seed: int = 0  # of the fit
 
 
-def from_config(config: Mapping[str, Any], cascade: Cascade) -> EditSettings:
+def from_config(config: Any, cascade: Cascade) -> EditSettings:
     """Reads a preset's config for a cascade.
 
     Raises:

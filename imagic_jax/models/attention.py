@@ -15,23 +15,10 @@ from imagic_jax.typing import Array, DType, Features, Float, TextStates
 
 
 class Attention(nn.Module):
-    """Multi-head attention from tokens to themselves or to a context (diffusers' `Attention`)."""
+    """Multi-head attention: what both flavours share, and what editors intercept."""
 
     heads: int
     dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b n c"], context: TextStates | None = None
-    ) -> Float[Array, "b n c"]:
-        """Returns what x reads from the text `context`, or from itself where there is none."""
-        source = x if context is None else context
-        q = self.project("to_q", x, x.shape[-1], use_bias=False)
-        k = self.project("to_k", source, x.shape[-1], use_bias=False)
-        v = self.project("to_v", source, x.shape[-1], use_bias=False)
-        text_keys = 0 if context is None else context.shape[1]
-        out = self.attend(q, k, v, text_keys=text_keys)
-        return Linear(x.shape[-1], dtype=self.dtype, name="to_out_0")(out.reshape(x.shape))
 
     def attend(
         self,
@@ -68,6 +55,23 @@ class Attention(nn.Module):
         """The linear layer `name`, its output split into heads."""
         y = Linear(features, use_bias, self.dtype, name=name)(x)
         return y.reshape(*x.shape[:2], self.heads, -1)
+
+
+class TokenAttention(Attention):
+    """Attention from tokens to themselves or to a context (diffusers' `Attention`)."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b n c"], context: TextStates | None = None
+    ) -> Float[Array, "b n c"]:
+        """Returns what x reads from the text `context`, or from itself where there is none."""
+        source = x if context is None else context
+        q = self.project("to_q", x, x.shape[-1], use_bias=False)
+        k = self.project("to_k", source, x.shape[-1], use_bias=False)
+        v = self.project("to_v", source, x.shape[-1], use_bias=False)
+        text_keys = 0 if context is None else context.shape[1]
+        out = self.attend(q, k, v, text_keys=text_keys)
+        return Linear(x.shape[-1], dtype=self.dtype, name="to_out_0")(out.reshape(x.shape))
 
 
 class AddedKVAttention(Attention):
@@ -134,9 +138,9 @@ class TransformerBlock(nn.Module):
         """Applies the three residual parts, each on a layer-normalised input."""
         h = LayerNorm(1e-5, self.dtype, name="norm1")(x)
         first = context if self.only_cross_attention else None
-        x = x + Attention(self.heads, self.dtype, name="attn1")(h, first)
+        x = x + TokenAttention(self.heads, self.dtype, name="attn1")(h, first)
         h = LayerNorm(1e-5, self.dtype, name="norm2")(x)
-        x = x + Attention(self.heads, self.dtype, name="attn2")(h, context)
+        x = x + TokenAttention(self.heads, self.dtype, name="attn2")(h, context)
         h = LayerNorm(1e-5, self.dtype, name="norm3")(x)
         return x + FeedForward(self.dtype, name="ff")(h)
 

@@ -79,6 +79,16 @@ class UNetConfig:
         """Width of the `encoder_hidden_states` that the network takes."""
         return self.encoder_hid_dim or self.cross_attention_dim
 
+    @property
+    def time_id_dim(self) -> int:
+        """Width of each size and crop number's sinusoid (SDXL); 0 where there are none."""
+        return self.addition_time_embed_dim or 0
+
+    @property
+    def pooled_dim(self) -> int:
+        """Width of the pooled text (SDXL); 0 where it is not read."""
+        return max((self.projection_class_embeddings_input_dim or 0) - 6 * self.time_id_dim, 0)
+
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "UNetConfig":
         """Reads a diffusers UNet `config.json`.
@@ -88,7 +98,9 @@ class UNetConfig:
         """
         refuse_unsupported(raw)
         known = {f: raw[f] for f in cls.__dataclass_fields__ if raw.get(f) is not None}
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in known.items()
+        }
         levels = len(values.get("block_out_channels", cls.block_out_channels))
         for name in _PER_LEVEL:
             values[name] = _per_level(name, values.get(name, getattr(cls, name)[0]), levels)

@@ -7,6 +7,7 @@ on accelerators they stay XLA's. Which one is decided when a program is lowered 
 `benchmarks/conv_gradients.py` measures both.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -57,10 +58,12 @@ def _varying_alike(x: Array, kernel: Array) -> tuple[Array, Array]:
     over the axes of the data. It does not look into gradients of ours: the mark must come before.
     """
     axes = _mesh_axes(x) | _mesh_axes(kernel)
-    return tuple(
-        jax.lax.pcast(a, tuple(missing), to="varying") if (missing := axes - _mesh_axes(a)) else a
-        for a in (x, kernel)
-    )
+
+    def marked(a: Array) -> Array:
+        missing = tuple(axes - _mesh_axes(a))
+        return jax.lax.pcast(a, missing, to="varying") if missing else a
+
+    return marked(x), marked(kernel)
 
 
 def _mesh_axes(array: Array) -> frozenset[str]:
@@ -84,15 +87,14 @@ def _conv_backward(
     stride: int, padding: int, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     """Chooses by platform, for each gradient apart: an unused one is then dropped as dead code."""
-    options = {"stride": stride, "padding": padding}
-    return tuple(
-        jax.lax.platform_dependent(
-            *saved, g, cpu=partial(ours, **options), default=partial(xlas, **options)
-        )
-        for ours, xlas in (
-            (input_gradient, xla_input_gradient),
-            (kernel_gradient, xla_kernel_gradient),
-        )
+
+    def chosen(ours: Callable, xlas: Callable) -> Array:
+        ours, xlas = (partial(f, stride=stride, padding=padding) for f in (ours, xlas))
+        return jax.lax.platform_dependent(*saved, g, cpu=ours, default=xlas)
+
+    return (
+        chosen(input_gradient, xla_input_gradient),
+        chosen(kernel_gradient, xla_kernel_gradient),
     )
 
 

@@ -136,20 +136,21 @@ class T5Attention(nn.Module):
         )
         wide = statistics_dtype(self.dtype)
         if bias is None:
-            table = nn.Embed(
-                config.relative_attention_num_buckets,
-                config.num_heads,
-                dtype=wide,
-                name="relative_attention_bias",
-            )
-            bias = table(relative_position_buckets(length, config)).transpose(2, 0, 1)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide) + bias
+            buckets, heads = config.relative_attention_num_buckets, config.num_heads
+            table = nn.Embed(buckets, heads, dtype=wide, name="relative_attention_bias")
+            learned: Any = table(relative_position_buckets(length, config))
+            bias = learned.transpose(2, 0, 1)
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide) + jnp.asarray(
+            bias
+        )
         if mask is not None:
             keep = mask[:, None, None, :] != 0
             scores = jnp.where(keep, scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         out = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(batch, length, inner)
-        return Linear(config.d_model, use_bias=False, dtype=self.dtype, name="o")(out), bias
+        return Linear(config.d_model, use_bias=False, dtype=self.dtype, name="o")(out), jnp.asarray(
+            bias
+        )
 
 
 def relative_position_buckets(length: int, config: T5Config) -> np.ndarray:

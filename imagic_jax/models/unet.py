@@ -120,8 +120,8 @@ class UNet2DCondition(nn.Module):
         if config.addition_embed_type == "text":
             heads = config.addition_embed_type_num_heads
             temb += TextTimeEmbedding(width, heads, self.dtype, name="add_embedding")(text)
-        elif config.addition_embed_type == "text_time":
-            ids = self._sinusoid(time_ids.reshape(-1), config.addition_time_embed_dim)
+        elif text_embeds is not None and time_ids is not None:
+            ids = self._sinusoid(time_ids.reshape(-1), config.time_id_dim)
             both = jnp.concatenate([text_embeds.astype(self.dtype), ids.reshape(batch, -1)], -1)
             # SiLU here whatever act_fn says
             temb += TimestepEmbedding(width, "silu", self.dtype, name="add_embedding")(both)
@@ -135,7 +135,8 @@ class UNet2DCondition(nn.Module):
         if config.class_embed_type == "timestep":
             embed = TimestepEmbedding(width, config.act_fn, self.dtype, name="class_embedding")
             return embed(self._sinusoid(class_labels, config.block_out_channels[0]))
-        table = nn.Embed(config.num_class_embeds, width, dtype=self.dtype, name="class_embedding")
+        rows = config.num_class_embeds or 0  # `_check` refuses labels where there is no table
+        table = nn.Embed(rows, width, dtype=self.dtype, name="class_embedding")
         return table(class_labels)
 
     def _sinusoid(self, positions: Num[Array, " n"], dim: int) -> Float[Array, "n dim"]:

@@ -5,6 +5,8 @@ of resolution at its end (not on the last level). The kinds are told apart by di
 names, see `config_checks.DOWN_BLOCKS`. Module names spell diffusers' state-dict keys.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -101,7 +103,7 @@ def _resnet(
     channels: int,
     dtype: DType,
     name: str,
-    resample: str | None = None,
+    resample: Literal["down", "up"] | None = None,
     output_scale: float | None = None,
 ) -> ResnetBlock:
     """A residual block as the config wants it on a level whose resampler is `kind`."""

@@ -15,12 +15,15 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem
 h1 { font-size: 1.5rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 p.sub { color: var(--faint); margin: 0 0 1.2rem; }
 img { display: block; width: 100%; image-rendering: pixelated; border-radius: 4px; }
-.pair { display: flex; gap: 1.2rem; flex-wrap: wrap; } .pair figure { flex: 1 1 16rem; max-width: 26rem; }
+.pair { display: flex; gap: 1.2rem; flex-wrap: wrap; }
+.pair figure { flex: 1 1 16rem; max-width: 26rem; }
 .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
 figure { margin: 0; } figcaption { color: var(--faint); font-size: .85rem; padding-top: .2rem; }
-input[type=range] { width: 100%; } .warn { border-left: 4px solid var(--warn); padding: .3rem .8rem; margin: .5rem 0; }
+input[type=range] { width: 100%; }
+.warn { border-left: 4px solid var(--warn); padding: .3rem .8rem; margin: .5rem 0; }
 table { border-collapse: collapse; } td, th { padding: .2rem 1rem .2rem 0; text-align: left;
-  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; } th { font-weight: 600; }
+  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+th { font-weight: 600; }
 code { font-size: .9em; overflow-wrap: anywhere; }
 """
 

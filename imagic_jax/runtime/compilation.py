@@ -55,12 +55,11 @@ def counted() -> Iterator[Compilations]:
     """Counts the programs that JAX compiles inside the block."""
     seen = Compilations()
 
-    def listen(event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILE:
             seen.programs += 1
-            seen.seconds += seconds
-        elif event in _TRACE:
-            seen.seconds += seconds
+        if event == _COMPILE or event in _TRACE:
+            seen.seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

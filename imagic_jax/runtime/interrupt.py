@@ -27,7 +27,7 @@ class StopFlag:
 
 @contextlib.contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Catches SIGINT and SIGTERM inside the block (in the main thread; elsewhere it never fires)."""
+    """Catches SIGINT and SIGTERM inside the block (main thread only)."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag

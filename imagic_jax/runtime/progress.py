@@ -82,6 +82,7 @@ class StageProgress:
         self._reporter, self._name, self._total = reporter, name, total
         self._bars = reporter._bars
         self._rate: float | None = None
+        self._warm = False
         self._spoke = 0.0
         if self._bars:
             self._task = self._bars.add_task(name, total=total, completed=done, facts="compiling")
@@ -91,8 +92,9 @@ class StageProgress:
 
     def update(self, done: int, steps: int, seconds: float, loss: float | None = None) -> None:
         """Tells that `steps` more steps took `seconds`; `done` in all."""
-        if steps and (self._rate is not None or done > 1):  # the first chunk is compilation
+        if self._warm:  # the first update is mostly compilation and says nothing about speed
             self._rate = steps / max(seconds, 1e-6)
+        self._warm = True
         facts = [] if loss is None else [f"loss {loss:.4f}"]
         if self._rate is not None and done < self._total:
             speed = self._rate

@@ -94,6 +94,8 @@ def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | N
     if not folder.is_dir():
         raise UserError(f"{folder} is missing: train the base first, or give --model")
     text, frozen = load_part(folder)
+    if not isinstance(text, T5Encoder):
+        raise UserError(f"{folder} is no T5 encoder")
     return SuperResolutionTask(stage=stage, text=text, **options), frozen
 
 

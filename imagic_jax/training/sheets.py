@@ -10,6 +10,7 @@ from PIL import Image as pil
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.generate import draw, seed_keys
 from imagic_jax.backbones.imagen import PixelStage
+from imagic_jax.backbones.text import states
 from imagic_jax.diffusion.sampling import padded_grid
 from imagic_jax.report.strips import enlarge, grid
 from imagic_jax.training.data import CaptionTable, draw_batch
@@ -46,7 +47,7 @@ def base_sheet(task: BaseTask, params: Params, ids: Sequence, null: Sequence) ->
 
     def encode(tokens) -> Cond:
         rows, mask = (jnp.tile(jnp.asarray(a), (count // len(a), 1)) for a in tokens)
-        return Cond(task.text.apply({"params": params["text"]}, rows, mask))
+        return Cond(states(task.text, params["text"], rows, mask))
 
     pictures = _draw(task.stage, params["unet"], encode(ids), encode(null), None, count, _GUIDANCE)
     rows = [
@@ -69,7 +70,7 @@ def super_resolution_sheet(
         text_dropout=0.0,
         oversample=task.oversample,
     )
-    cond = Cond(task.text.apply({"params": text}, batch.ids, batch.mask))
+    cond = Cond(states(task.text, text, batch.ids, batch.mask))
     made = _draw(task.stage, params["unet"], cond, cond, batch.image, 12, None)
     low = jax.image.resize(
         batch.image, (12, task.stage.low_res_size, task.stage.low_res_size, 3), "linear"

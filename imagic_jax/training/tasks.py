@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.imagen import PixelStage
+from imagic_jax.backbones.text import states
 from imagic_jax.models import T5Encoder
 from imagic_jax.training.data import CaptionTable, draw_batch
 from imagic_jax.typing import Params
@@ -27,7 +28,8 @@ _ZERO_AT_START = re.compile(r"(conv2|conv_out|to_out_0)/kernel$")
 class Task(Protocol):
     """Implementations are frozen dataclasses: static structure of a training run."""
 
-    batch: int
+    @property
+    def batch(self) -> int: ...
 
     def init(self, key: PRNGKeyArray, table: CaptionTable) -> Params:
         """Fresh parameters."""
@@ -50,14 +52,14 @@ def zero_residuals(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(change, params)
 
 
-def init_stage(stage: PixelStage, key: PRNGKeyArray, states: Float[Array, "1 l d"]) -> Params:
-    """Fresh parameters of a stage's UNet."""
+def init_stage(stage: PixelStage, key: PRNGKeyArray, empty: Float[Array, "1 l d"]) -> Params:
+    """Fresh parameters of a stage's UNet; `empty` are text states of the right shape."""
     config = stage.unet.config
     side = stage.size // stage.patch_size
     level = None if stage.low_res is None else jnp.zeros((1,), jnp.int32)
     sample = jnp.zeros((1, side, side, config.in_channels))
     t = jnp.zeros((1,), jnp.int32)
-    variables = jax.jit(stage.unet.init)(key, sample, t, states, class_labels=level)
+    variables = jax.jit(stage.unet.init)(key, sample, t, empty, class_labels=level)
     return zero_residuals(variables["params"])
 
 
@@ -75,8 +77,8 @@ class BaseTask:
         text_key, unet_key = jax.random.split(key)
         ids, mask = table.null_ids[None], table.null_mask[None]
         text = jax.jit(self.text.init)(text_key, ids, mask)["params"]
-        states = self.text.apply({"params": text}, ids, mask)
-        return {"text": text, "unet": init_stage(self.stage, unet_key, states)}
+        empty = states(self.text, text, ids, mask)
+        return {"text": text, "unet": init_stage(self.stage, unet_key, empty)}
 
     def loss(
         self, params: Params, frozen: Any, table: CaptionTable, key: PRNGKeyArray
@@ -92,9 +94,9 @@ class BaseTask:
             text_dropout=self.text_dropout,
             oversample=self.oversample,
         )
-        states = self.text.apply({"params": params["text"]}, batch.ids, batch.mask)
+        cond = Cond(states(self.text, params["text"], batch.ids, batch.mask))
         x0 = self.stage.prepare(params["unet"], batch.image)
-        return self.stage.batch_loss(params["unet"], x0, Cond(states), None, loss_key)
+        return self.stage.batch_loss(params["unet"], x0, cond, None, loss_key)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,8 @@ class SuperResolutionTask:
     oversample: int = 1
 
     def init(self, key: PRNGKeyArray, table: CaptionTable) -> Params:
-        states = jnp.zeros((1, table.null_ids.shape[0], self.text.config.d_model))
-        return {"unet": init_stage(self.stage, key, states)}
+        empty = jnp.zeros((1, table.null_ids.shape[0], self.text.config.d_model))
+        return {"unet": init_stage(self.stage, key, empty)}
 
     def loss(
         self, params: Params, frozen: Any, table: CaptionTable, key: PRNGKeyArray
@@ -125,6 +127,6 @@ class SuperResolutionTask:
             text_dropout=self.text_dropout,
             oversample=self.oversample,
         )
-        states = self.text.apply({"params": frozen}, batch.ids, batch.mask)
+        cond = Cond(states(self.text, frozen, batch.ids, batch.mask))
         x0 = self.stage.prepare(params["unet"], batch.image)
-        return self.stage.batch_loss(params["unet"], x0, Cond(states), batch.image, loss_key)
+        return self.stage.batch_loss(params["unet"], x0, cond, batch.image, loss_key)

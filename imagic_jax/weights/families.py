@@ -40,8 +40,7 @@ def _unet_inputs(module: UNet2DCondition) -> dict[str, jax.ShapeDtypeStruct]:
     if config.class_embed_type is not None or config.num_class_embeds is not None:
         inputs["class_labels"] = _integers(1)
     if config.addition_embed_type == "text_time":
-        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        inputs |= {"text_embeds": _floats(1, pooled), "time_ids": _floats(1, 6)}
+        inputs |= {"text_embeds": _floats(1, config.pooled_dim), "time_ids": _floats(1, 6)}
     return inputs
 
 

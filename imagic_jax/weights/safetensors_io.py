@@ -74,7 +74,7 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _files(folder: Path, stem: str) -> dict[Path, list[str] | None]:
+def _files(folder: Path, stem: str) -> Mapping[Path, list[str] | None]:
     """{file: the keys to take from it, None for all}; full precision goes before fp16."""
     for whole, indices in (
         (f"{stem}.safetensors", [f"{stem}.safetensors.index.json"]),
@@ -91,7 +91,7 @@ def _files(folder: Path, stem: str) -> dict[Path, list[str] | None]:
     raise WeightsError(_nothing_found(folder, stem))
 
 
-def _shards(folder: Path, index: str) -> dict[Path, list[str] | None]:
+def _shards(folder: Path, index: str) -> Mapping[Path, list[str] | None]:
     """The shards that an index file lists, each with its keys."""
     try:
         weight_map = json.loads((folder / index).read_text())["weight_map"]
@@ -100,7 +100,7 @@ def _shards(folder: Path, index: str) -> dict[Path, list[str] | None]:
         raise WeightsError(
             f"{folder / index}: not a safetensors index (a JSON object with a weight_map): {error}"
         ) from error
-    shards: dict[Path, list[str] | None] = {}
+    shards: dict[Path, list[str]] = {}
     for key, name in items:
         if not isinstance(name, str) or Path(name).name != name:
             raise WeightsError(

@@ -66,7 +66,9 @@ class Tokenizer:
         if not row.overflowing:
             return ""
         kept = [
-            end for (_, end), special in zip(row.offsets, row.special_tokens_mask) if not special
+            end
+            for (_, end), special in zip(row.offsets, row.special_tokens_mask, strict=True)
+            if not special
         ]
         return text[max(kept, default=0) :].strip()
 
@@ -74,7 +76,7 @@ class Tokenizer:
         """The words that became the unknown token, in order, without repeats."""
         row = self._backend.encode(text)
         unknown = self._backend.token_to_id(UNKNOWN)
-        spans = [text[a:b] for i, (a, b) in zip(row.ids, row.offsets) if i == unknown]
+        spans = [text[a:b] for i, (a, b) in zip(row.ids, row.offsets, strict=True) if i == unknown]
         return list(dict.fromkeys(spans))
 
 

@@ -1,5 +1,7 @@
 """The sampling loop, guidance and the loss, on the analytic Gaussian backbone."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +49,7 @@ def test_ddim_converges_to_the_probability_flow(name):
         exact = analytic.flow(x, MEAN, STD, start, end)
         errors.append(float(jnp.abs(run(schedule, x, num_steps) - exact).max()))
     assert errors[-1] < 1.5e-2
-    for coarse, fine in zip(errors[:-1], errors[1:], strict=True):
+    for coarse, fine in itertools.pairwise(errors):
         assert fine < 0.62 * coarse
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imagic_jax.models import AddedKVAttention, Attention, ResnetBlock
+from imagic_jax.models.attention import TokenAttention
 
 
 def _explicit(q, k, v):
@@ -110,7 +111,7 @@ def test_softmax_is_float32_in_a_bfloat16_network():
     q = jnp.full((1, 1, 1, 64), 4, jnp.bfloat16)
     k = jnp.stack([jnp.full(64, 8.0), jnp.full(64, 8.0).at[0].set(8.0625)])[None, :, None]
     v = jnp.asarray([0.0, 1.0])[None, :, None, None] * jnp.ones(64)
-    out = Attention(1).apply(
+    out = TokenAttention(1).apply(
         {}, q, k.astype(jnp.bfloat16), v.astype(jnp.bfloat16), text_keys=0, method="attend"
     )
     expected = jax.nn.sigmoid(4 * 0.0625 / 8)
