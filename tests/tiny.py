@@ -10,7 +10,7 @@ from imagic_jax.backbones.imagen import LowRes, PixelStage
 from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.flatland import captions
 from imagic_jax.models import T5Config, T5Encoder, UNet2DCondition, UNetConfig
-from imagic_jax.training.export import NOISING, export_stage
+from imagic_jax.training.export import NOISING, export_stage, export_text
 from imagic_jax.training.tasks import init_stage
 from imagic_jax.weights.tokenizer import save_word_level
 
@@ -120,9 +120,7 @@ def write_cascade(folder: Path) -> Path:
     states = jnp.zeros((1, LENGTH, WIDTH))
     for i, row in enumerate(STAGES):
         stage = make_stage(row)
-        params = {"unet": noisy(init_stage(stage, jax.random.key(i), states), jax.random.key(i))}
-        if i == 0:
-            params["text"] = text_params
+        params = noisy(init_stage(stage, jax.random.key(i), states), jax.random.key(i))
         config = {
             "model": "tiny",
             "base": "base",
@@ -131,6 +129,8 @@ def write_cascade(folder: Path) -> Path:
             "text": text_config(),
             "scheduler": SCHEDULER,
         }
+        if i == 0:
+            export_text(folder, config, text_params, {"steps": 0})
         export_stage(folder, config, params, {"steps": 0})
     return folder
 

@@ -1,4 +1,4 @@
-"""The base of `flatland-imagen`: 32 x 32 pixels and its T5-style text encoder, learnt together.
+"""The base of `flatland-imagen`: 32 x 32 pixels, under the frozen text encoder.
 
 Pixels are moved to channels 2 x 2 at a time, so that the trunk runs at 16 x 16, where a CPU is
 fast; the network predicts x0, because a patch of noise does not fit through a narrow trunk.
@@ -6,34 +6,7 @@ fast; the network predicts x0, because a patch of noise does not fit through a n
 
 from ml_collections import ConfigDict
 
-NAME = "flatland-imagen"
-MAX_LENGTH = 24  # tokens
-WIDTH = 128  # of a token
-
-TEXT = {
-    "_class_name": "T5EncoderModel",
-    "architectures": ["T5EncoderModel"],
-    "model_type": "t5",
-    "vocab_size": 96,
-    "d_model": WIDTH,
-    "d_kv": 32,
-    "d_ff": 256,
-    "num_layers": 2,
-    "num_heads": 4,
-    "relative_attention_num_buckets": 8,
-    "relative_attention_max_distance": 24,
-    "feed_forward_proj": "gated-gelu",
-    "dense_act_fn": "gelu_new",
-    "is_gated_act": True,
-    "layer_norm_epsilon": 1e-6,
-    "dropout_rate": 0.0,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "decoder_start_token_id": 0,
-    "is_encoder_decoder": True,
-    "tie_word_embeddings": False,
-    "use_cache": False,
-}
+WIDTH = 128  # of a token's states
 
 SCHEDULER = {
     "beta_schedule": "squaredcos_cap_v2",
@@ -81,19 +54,21 @@ def unet(
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "flatland_imagen_base"
-    config.model = NAME
+    config.kind = "stage"
+    config.model = "flatland-imagen"
     config.base = "base"  # the stage that owns the text encoder
     config.seed = 0
-    config.max_length = MAX_LENGTH
+    config.max_length = 24  # tokens
     config.captions = 4096  # rows of the caption table, per class
     config.stage = ConfigDict({"name": "base", "size": 32, "tune": True})
     config.unet = ConfigDict(unet(32, 2, (64, 128), 2, False))
-    config.text = ConfigDict(TEXT)
     config.scheduler = ConfigDict(SCHEDULER)
-    config.data = ConfigDict({"batch": 18, "text_dropout": 0.12, "oversample": 2})
+    config.data = ConfigDict(
+        {"batch": 24, "mark_share": 0.0, "text_dropout": 0.12, "oversample": 2}
+    )
     config.recipe = ConfigDict(
         {
-            "steps": 24000,
+            "steps": 20000,
             "learning_rate": 1e-3,
             "warmup": 300,
             "decay": 0.3,

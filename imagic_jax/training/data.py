@@ -15,34 +15,92 @@ from imagic_jax.flatland.render import render_class
 from imagic_jax.weights.tokenizer import Tokenizer
 
 CLASSES = len(factors.CLASSES)
+#: Number of values of every factor; states are numbered over all classes (see `_named`).
+NAMED_SIZES = (
+    len(factors.CLASSES),
+    sum(len(s) for s in factors.STATES.values()),
+    len(factors.COLOURS),
+    len(factors.PLACES),
+    len(factors.ACCESSORIES),
+    len(factors.STYLES),
+)
 
 
 class CaptionTable(NamedTuple):
     """Rows of (factors, caption), grouped by class: every array starts with (class, row)."""
 
     factors: Factors  # of int32 (class, row)
+    named: Int[Array, "k n f"]  # what the caption names per factor, -1 for nothing
     ids: Int[Array, "k n l"]
     mask: Int[Array, "k n l"]
-    null_ids: Int[Array, "l"]  # the empty caption, for text dropout
-    null_mask: Int[Array, "l"]
+    null_ids: Int[Array, " l"]  # the empty caption, for text dropout
+    null_mask: Int[Array, " l"]
 
 
 def caption_table(tokenizer: Tokenizer, rows: int, seed: int) -> CaptionTable:
     """Draws `rows` training captions per class; the same seed gives the same table."""
     rng = random.Random(seed)
-    assignments, texts = [], []
+    assignments, named, texts = [], [], []
     for cls in range(CLASSES):
         for _ in range(rows):
             f = splits.draw_factors(rng, cls, "train")
+            mentioned = captions.mentioned_factors(f, rng)
             assignments.append(f)
-            texts.append(captions.caption(f, captions.mentioned_factors(f, rng), rng, "train"))
+            named.append(_named(f, mentioned))
+            texts.append(captions.caption(f, mentioned, rng, "train"))
     ids, mask = tokenizer(texts)
     null_ids, null_mask = tokenizer([""])
     grouped = jax.tree.map(
         lambda a: np.reshape(a, (CLASSES, rows, *a.shape[1:])),
-        (splits.as_arrays(assignments), ids, mask),
+        (splits.as_arrays(assignments), np.array(named, np.int32), ids, mask),
     )
     return CaptionTable(*jax.tree.map(jnp.asarray, (*grouped, null_ids[0], null_mask[0])))
+
+
+def _named(f: Factors, mentioned: tuple[str, ...]) -> list[int]:
+    """The value of every mentioned factor, -1 for the others."""
+    values = [int(v) for v in f]
+    before = sum(len(factors.STATES[c]) for c in factors.CLASSES[: values[0]])
+    values[1] += before  # a sitting dog and a budding flower are different states
+    return [v if n in mentioned else -1 for n, v in zip(factors.FACTOR_NAMES, values, strict=True)]
+
+
+class Captions(NamedTuple):
+    """One batch of captions, an equal number per class, class by class."""
+
+    factors: Factors  # of int32 (class, row)
+    named: Int[Array, "b f"]
+    ids: Int[Array, "b l"]
+    mask: Int[Array, "b l"]
+
+
+def draw_captions(
+    table: CaptionTable, key: PRNGKeyArray, batch: int, text_dropout: float
+) -> Captions:
+    """Draws `batch` captions (a multiple of the number of classes).
+
+    Args:
+        table: captions to draw from.
+        key: PRNG key of this batch.
+        batch: how many.
+        text_dropout: share of the captions whose text is replaced by the empty one.
+    """
+    per_class, rest = divmod(batch, CLASSES)
+    if rest:
+        raise ValueError(f"batch {batch} must be a multiple of the {CLASSES} classes")
+    row_key, drop_key = jax.random.split(key)
+    rows = jax.random.randint(row_key, (CLASSES, per_class), 0, table.ids.shape[1])
+    pick = functools.partial(jnp.take_along_axis, axis=1)
+    ids, mask, named = (
+        pick(a, rows[..., None]).reshape(batch, -1) for a in (table.ids, table.mask, table.named)
+    )
+    drop = jax.random.bernoulli(drop_key, text_dropout, (batch, 1))
+    return Captions(
+        factors=jax.tree.map(lambda a: pick(a, rows), table.factors),
+        named=jnp.where(drop, -1, named),
+        ids=jnp.where(drop, table.null_ids, ids),
+        mask=jnp.where(drop, table.null_mask, mask),
+    )
 
 
 class Batch(NamedTuple):
@@ -77,27 +135,15 @@ def draw_batch(
         text_dropout: share of the captions replaced by the empty one.
         oversample: see `render_class`.
     """
-    per_class, rest = divmod(batch, CLASSES)
-    if rest:
-        raise ValueError(f"batch {batch} must be a multiple of the {CLASSES} classes")
-    row_key, nuisance_key, mark_key, drop_key = jax.random.split(key, 4)
-    rows = jax.random.randint(row_key, (CLASSES, per_class), 0, table.ids.shape[1])
-    pick = functools.partial(jnp.take_along_axis, axis=1)
-    chosen = jax.tree.map(lambda a: pick(a, rows), table.factors)
+    caption_key, nuisance_key, mark_key = jax.random.split(key, 3)
+    captions = draw_captions(table, caption_key, batch, text_dropout)
     u = jax.vmap(functools.partial(nuisance.sample, marks=True))(
         jax.random.split(nuisance_key, batch)
     )
     u = u._replace(mark_on=jax.random.bernoulli(mark_key, mark_share, (batch,)).astype(jnp.float32))
-    u = jax.tree.map(lambda a: a.reshape(CLASSES, per_class, *a.shape[1:]), u)
+    u = jax.tree.map(lambda a: a.reshape(CLASSES, -1, *a.shape[1:]), u)
     images = []
     for cls in range(CLASSES):
         draw = functools.partial(render_class, cls, size=size, oversample=oversample)
-        images.append(jax.vmap(draw)(*jax.tree.map(lambda a, c=cls: a[c], (chosen, u))))
-    image = jnp.concatenate(images) * 2.0 - 1.0
-
-    ids = pick(table.ids, rows[..., None]).reshape(batch, -1)
-    mask = pick(table.mask, rows[..., None]).reshape(batch, -1)
-    drop = jax.random.bernoulli(drop_key, text_dropout, (batch, 1))
-    ids = jnp.where(drop, table.null_ids, ids)
-    mask = jnp.where(drop, table.null_mask, mask)
-    return Batch(image, ids, mask)
+        images.append(jax.vmap(draw)(*jax.tree.map(lambda a, c=cls: a[c], (captions.factors, u))))
+    return Batch(jnp.concatenate(images) * 2.0 - 1.0, captions.ids, captions.mask)

@@ -14,30 +14,42 @@ from imagic_jax.weights import save_part
 NOISING = {"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2"}
 
 
+def export_text(
+    model: Path, config: Mapping[str, Any], params: Params, training: Mapping[str, Any]
+) -> None:
+    """Writes the trained text encoder into the cascade folder `model`.
+
+    Args:
+        model: the cascade's folder, made if missing; its stages are kept.
+        config: the training config (see configs/train/).
+        params: averaged weights.
+        training: where they come from (commit, seed, steps, hours).
+    """
+    base = config["base"]
+    save_part(model / base / "text_encoder", dict(config["text"]), params, dtype="float16")
+    row = {
+        "encoder": f"{base}/text_encoder",
+        "tokenizer": f"{base}/tokenizer",
+        "closed_vocabulary": True,
+        "training": dict(training),
+    }
+    _update_card(model, config, text=row)
+
+
 def export_stage(
     model: Path, config: Mapping[str, Any], params: Params, training: Mapping[str, Any]
 ) -> None:
-    """Writes one trained stage into the cascade folder `model` and registers it there.
-
-    Args:
-        model: the cascade's folder, made if missing; other stages in it are kept.
-        config: the training config (see configs/train/).
-        params: {"unet"} and, for a base, {"text"}: averaged weights.
-        training: where they come from (commit, seed, steps, hours).
-    """
+    """Writes one trained stage into the cascade folder `model`; arguments as in `export_text`."""
     stage, folder = config["stage"], model / config["stage"]["name"]
-    save_part(folder / "unet", dict(config["unet"]), params["unet"], dtype="float16")
-    _write_json(
-        folder / "scheduler" / "scheduler_config.json",
-        Schedule.from_config(config["scheduler"]).to_config("DDPMScheduler"),
-    )
+    save_part(folder / "unet", dict(config["unet"]), params, dtype="float16")
+    schedule = Schedule.from_config(config["scheduler"])
+    _write_json(folder / "scheduler" / "scheduler_config.json", schedule.to_config("DDPMScheduler"))
     index: dict[str, Any] = {
         "_class_name": "IFPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "scheduler": ["diffusers", "DDPMScheduler"],
     }
-    if "text" in params:
-        save_part(folder / "text_encoder", dict(config["text"]), params["text"], dtype="float16")
+    if stage["name"] == config["base"]:
         index["text_encoder"] = ["transformers", "T5EncoderModel"]
         index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
     if "low_res" in stage:
@@ -45,30 +57,29 @@ def export_stage(
         index["image_noising_scheduler"] = ["diffusers", "DDPMScheduler"]
         _write_json(folder / "image_noising_scheduler" / "scheduler_config.json", NOISING)
     _write_json(folder / "model_index.json", index)
-    _register(model, config, training)
+    row = {**stage, "folder": stage["name"], "training": dict(training)}
+    _update_card(model, config, stage=row)
 
 
-def _register(model: Path, config: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-    """Puts the stage's row into cascade.json, small stages first."""
+def _update_card(
+    model: Path,
+    config: Mapping[str, Any],
+    text: dict[str, Any] | None = None,
+    stage: dict[str, Any] | None = None,
+) -> None:
+    """Puts the text encoder's or a stage's row into cascade.json; small stages come first."""
     path = model / "cascade.json"
     card = json.loads(path.read_text()) if path.is_file() else {}
-    row = {**config["stage"], "folder": config["stage"]["name"], "training": dict(training)}
-    others = [s for s in card.get("stages", []) if s["name"] != row["name"]]
-    base = config["base"]
-    _write_json(
-        path,
-        {
-            **card,
-            "format": FORMAT,
-            "name": config["model"],
-            "text": {
-                "encoder": f"{base}/text_encoder",
-                "tokenizer": f"{base}/tokenizer",
-                "closed_vocabulary": True,
-            },
-            "stages": sorted([*others, row], key=lambda s: s["size"]),
-        },
-    )
+    stages = card.get("stages", [])
+    if stage is not None:
+        stages = [*(s for s in stages if s["name"] != stage["name"]), stage]
+    card |= {
+        "format": FORMAT,
+        "name": config["model"],
+        "text": text if text is not None else card.get("text"),
+        "stages": sorted(stages, key=lambda s: s["size"]),
+    }
+    _write_json(path, card)
 
 
 def commit() -> str:

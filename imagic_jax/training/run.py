@@ -20,9 +20,9 @@ from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.training import sheets
-from imagic_jax.training.data import caption_table
-from imagic_jax.training.export import NOISING, commit, export_stage
-from imagic_jax.training.tasks import BaseTask, SuperResolutionTask, Task
+from imagic_jax.training.data import NAMED_SIZES, caption_table
+from imagic_jax.training.export import NOISING, commit, export_stage, export_text
+from imagic_jax.training.tasks import StageTask, Task, TextTask
 from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
 from imagic_jax.typing import Params
 from imagic_jax.weights import load_part
@@ -65,16 +65,30 @@ def train(
         "config": config["name"],
         "seed": config["seed"],
         "steps": recipe.steps,
-        "pictures": recipe.steps * task.batch,
+        "examples": recipe.steps * task.batch,
         "hours": round(_seconds(run) / 3600, 2),
         "device": jax.devices()[0].device_kind,
     }
-    export_stage(model, config, jax.device_get(state.value["ema"]), training)
-    reporter.say(f"wrote {model / config['stage']['name']}")
+    averaged = jax.device_get(state.value["ema"])
+    if config["kind"] == "text":
+        export_text(model, config, averaged["text"], training)
+    else:
+        export_stage(model, config, averaged["unet"], training)
+    reporter.say(f"wrote {model}")
 
 
 def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | None]:
     """The task of a training config, and the frozen text encoder's parameters, if any."""
+    options = dict(config["data"])
+    if config["kind"] == "text":
+        text = T5Encoder(T5Config.from_dict(config["text"]))
+        return TextTask(text=text, sizes=NAMED_SIZES, **options), None
+    folder = model / config["base"] / "text_encoder"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: train the text encoder first, or give --model")
+    text, frozen = load_part(folder)
+    if not isinstance(text, T5Encoder):
+        raise UserError(f"{folder} is no T5 encoder")
     row = config["stage"]
     low_res = None
     if "low_res" in row:
@@ -86,17 +100,7 @@ def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | N
         Schedule.from_config(config["scheduler"]),
         low_res,
     )
-    options = dict(config["data"])
-    if low_res is None:
-        text = T5Encoder(T5Config.from_dict(config["text"]))
-        return BaseTask(stage=stage, text=text, **options), None
-    folder = model / config["base"] / "text_encoder"
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing: train the base first, or give --model")
-    text, frozen = load_part(folder)
-    if not isinstance(text, T5Encoder):
-        raise UserError(f"{folder} is no T5 encoder")
-    return SuperResolutionTask(stage=stage, text=text, **options), frozen
+    return StageTask(stage=stage, text=text, **options), frozen
 
 
 def _tokenizer(model: Path, config: Mapping[str, Any]) -> Tokenizer:
@@ -161,12 +165,11 @@ class _Watch:
         self._saved_step, self._saved_at = state.step, time.monotonic()
 
     def _sheet(self, state: LoopState) -> None:
+        self._sheet_at = time.monotonic()
+        if not isinstance(self._task, StageTask):
+            return
         ema = state.value["ema"]
-        if isinstance(self._task, BaseTask):
-            sheet = sheets.base_sheet(self._task, ema, *self._tokens)
-        else:
-            sheet = sheets.super_resolution_sheet(self._task, ema, self._frozen, self._table)
+        drawn = sheets.sheet(self._task, ema, self._frozen, self._table, self._tokens)
         folder = self._run / "sheets"
         folder.mkdir(exist_ok=True)
-        sheet.save(folder / f"{state.step:07d}.png")
-        self._sheet_at = time.monotonic()
+        drawn.save(folder / f"{state.step:07d}.png")

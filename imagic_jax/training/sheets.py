@@ -1,7 +1,5 @@
 """Sample sheets: what a model in training draws now, always from the same noise."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +12,7 @@ from imagic_jax.backbones.text import states
 from imagic_jax.diffusion.sampling import padded_grid
 from imagic_jax.report.strips import enlarge, grid
 from imagic_jax.training.data import CaptionTable, draw_batch
-from imagic_jax.training.tasks import BaseTask, SuperResolutionTask
+from imagic_jax.training.tasks import StageTask
 from imagic_jax.typing import Params
 
 CAPTIONS = (
@@ -38,18 +36,31 @@ def _picture(array: np.ndarray) -> pil.Image:
     return pil.fromarray(((np.asarray(array) + 1.0) * 127.5).round().clip(0, 255).astype(np.uint8))
 
 
-def base_sheet(task: BaseTask, params: Params, ids: Sequence, null: Sequence) -> pil.Image:
-    """The base stage's drawings of `CAPTIONS`, two seeds each.
+def sheet(task: StageTask, params: Params, text: Params, table: CaptionTable, tokens) -> pil.Image:
+    """What a stage draws: `CAPTIONS` for a base, sharpened pictures for super-resolution.
 
-    `ids` and `null` are (ids, mask) of the captions and of the empty caption.
+    Args:
+        task: the stage.
+        params: its (averaged) parameters.
+        text: the text encoder's parameters.
+        table: captions, for pictures to sharpen.
+        tokens: (ids, mask) of `CAPTIONS` and of the empty caption.
     """
+    if task.stage.low_res is None:
+        return _base_sheet(task, params, text, *tokens)
+    return _super_resolution_sheet(task, params, text, table)
+
+
+def _base_sheet(task: StageTask, params: Params, text: Params, captions, null) -> pil.Image:
+    """`CAPTIONS`, two seeds each."""
     count = len(CAPTIONS) * _ROWS
 
     def encode(tokens) -> Cond:
-        rows, mask = (jnp.tile(jnp.asarray(a), (count // len(a), 1)) for a in tokens)
-        return Cond(states(task.text, params["text"], rows, mask))
+        ids, mask = (jnp.tile(jnp.asarray(a), (count // len(a), 1)) for a in tokens)
+        return Cond(states(task.text, text, ids, mask))
 
-    pictures = _draw(task.stage, params["unet"], encode(ids), encode(null), None, count, _GUIDANCE)
+    unet = params["unet"]
+    pictures = _draw(task.stage, unet, encode(captions), encode(null), None, count, _GUIDANCE)
     rows = [
         [enlarge(_picture(p), 96) for p in pictures[r * len(CAPTIONS) : (r + 1) * len(CAPTIONS)]]
         for r in range(_ROWS)
@@ -57,8 +68,8 @@ def base_sheet(task: BaseTask, params: Params, ids: Sequence, null: Sequence) ->
     return grid(rows, [c.removeprefix("a ")[:16] for c in CAPTIONS])
 
 
-def super_resolution_sheet(
-    task: SuperResolutionTask, params: Params, text: Params, table: CaptionTable
+def _super_resolution_sheet(
+    task: StageTask, params: Params, text: Params, table: CaptionTable
 ) -> pil.Image:
     """Low-resolution inputs, what the stage makes of them, and the truth."""
     batch = draw_batch(
@@ -72,9 +83,8 @@ def super_resolution_sheet(
     )
     cond = Cond(states(task.text, text, batch.ids, batch.mask))
     made = _draw(task.stage, params["unet"], cond, cond, batch.image, 12, None)
-    low = jax.image.resize(
-        batch.image, (12, task.stage.low_res_size, task.stage.low_res_size, 3), "linear"
-    )
+    side = task.stage.low_res_size or task.stage.size
+    low = jax.image.resize(batch.image, (12, side, side, 3), "linear")
     rows = [[enlarge(_picture(p), 128) for p in part] for part in (low, made, batch.image)]
     return grid(rows, [""] * 12, ("input", "made", "truth"))
 
