@@ -18,37 +18,29 @@ SCHEDULER = {
     "clip_sample_range": 1.0,
 }
 
-
-def unet(
-    size: int, patch: int, channels: tuple[int, ...], layers: int, super_resolution: bool
-) -> dict:
-    """The `config.json` of a DeepFloyd-IF-style UNet over pixels moved to channels."""
-    pixels = 3 * patch * patch
-    config = {
-        "_class_name": "UNet2DConditionModel",
-        "sample_size": size // patch,
-        "patch_size": patch,
-        "in_channels": pixels * (2 if super_resolution else 1),
-        "out_channels": pixels,
-        "act_fn": "silu",
-        "addition_embed_type": "text",
-        "addition_embed_type_num_heads": 4,
-        "attention_head_dim": 32,
-        "block_out_channels": list(channels),
-        "cross_attention_dim": WIDTH,
-        "cross_attention_norm": "group_norm",
-        "down_block_types": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
-        "encoder_hid_dim": WIDTH,
-        "encoder_hid_dim_type": "text_proj",
-        "layers_per_block": layers,
-        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-        "norm_num_groups": 32,
-        "resnet_time_scale_shift": "scale_shift",
-        "up_block_types": ["SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"],
-    }
-    if super_resolution:
-        config["class_embed_type"] = "timestep"
-    return config
+#: A UNet as DeepFloyd IF's, over pixels moved to channels.
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "sample_size": 16,
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+    "act_fn": "silu",
+    "addition_embed_type": "text",
+    "addition_embed_type_num_heads": 4,
+    "attention_head_dim": 32,
+    "block_out_channels": (64, 128),
+    "cross_attention_dim": WIDTH,
+    "cross_attention_norm": "group_norm",
+    "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+    "encoder_hid_dim": WIDTH,
+    "encoder_hid_dim_type": "text_proj",
+    "layers_per_block": 2,
+    "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+    "norm_num_groups": 32,
+    "resnet_time_scale_shift": "scale_shift",
+    "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+}
 
 
 def get_config() -> ConfigDict:
@@ -61,14 +53,14 @@ def get_config() -> ConfigDict:
     config.max_length = 24  # tokens
     config.captions = 4096  # rows of the caption table, per class
     config.stage = ConfigDict({"name": "base", "size": 32, "tune": True})
-    config.unet = ConfigDict(unet(32, 2, (64, 128), 2, False))
+    config.unet = ConfigDict(UNET)
     config.scheduler = ConfigDict(SCHEDULER)
     config.data = ConfigDict(
         {"batch": 24, "mark_share": 0.0, "text_dropout": 0.12, "oversample": 2}
     )
     config.recipe = ConfigDict(
         {
-            "steps": 20000,
+            "steps": 9000,
             "learning_rate": 1e-3,
             "warmup": 300,
             "decay": 0.3,
