@@ -39,8 +39,8 @@ Params = Mapping[str, Any]
 DType = Any
 """Anything NumPy takes for a dtype (`jnp.bfloat16`, `"float32"`, ...)."""
 
-Image = Float[Array, "b h w 3"]
-"""Pictures, in [-1, 1] unless a function says otherwise."""
+Image = Float[Array, "b _ _ 3"]
+"""Pictures, in [-1, 1] unless a function says otherwise; of any size, beside others in a call."""
 
 Latent = Float[Array, "b h w c"]
 """What a diffusion model's trunk sees: latents, pixels, or pixels moved to channels."""

@@ -47,17 +47,17 @@ def unet_config(size: int, patch: int, super_resolution: bool) -> dict:
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 2,
         "attention_head_dim": 8,
-        "block_out_channels": [8, 16],
+        "block_out_channels": [16],
         "cross_attention_dim": 32,
         "cross_attention_norm": "group_norm",
-        "down_block_types": ["ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"],
+        "down_block_types": ["SimpleCrossAttnDownBlock2D"],
         "encoder_hid_dim": WIDTH,
         "encoder_hid_dim_type": "text_proj",
         "layers_per_block": 1,
         "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
         "norm_num_groups": 4,
         "resnet_time_scale_shift": "scale_shift",
-        "up_block_types": ["SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"],
+        "up_block_types": ["SimpleCrossAttnUpBlock2D"],
     }
     if super_resolution:
         config["class_embed_type"] = "timestep"

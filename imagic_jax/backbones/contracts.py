@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.schedule import Schedule
@@ -125,8 +126,13 @@ class TextEncoder(Protocol):
 
 
 def repeat(cond: Cond, batch: int) -> Cond:
-    """A single text's condition for `batch` pictures."""
-    return jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), cond)
+    """A single text's condition for `batch` pictures; on the host if `cond` is there."""
+
+    def many(a):
+        xp = np if isinstance(a, np.ndarray) else jnp
+        return xp.broadcast_to(a, (batch, *a.shape[1:]))
+
+    return jax.tree.map(many, cond)
 
 
 def stack(*conds: Cond) -> Cond:

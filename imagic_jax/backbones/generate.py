@@ -8,13 +8,14 @@ picture's noise depends on its seed and stage alone.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from imagic_jax.backbones.contracts import Cascade, Cond, Extra, Stage, stack
+from imagic_jax.backbones.contracts import Cascade, Cond, Extra, Stage, repeat, stack
 from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.prediction import Prediction
@@ -100,6 +101,41 @@ def draw(
     return stage.finish(params, x0)
 
 
+def drawing_programs(
+    cascade: Cascade, stage_params: Sequence[Params], conds: Sequence[Cond], sampling: Sampling
+) -> dict[str, Callable[[], Any]]:
+    """The compiled programs of `generate`, as thunks that lower them: "draw STAGE" for each stage.
+
+    Args:
+        cascade, stage_params, sampling: as in `generate`.
+        conds: one text per stage.
+    """
+    batch = sampling.batch
+
+    def shape(*size: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(size, dtype)
+
+    def lower(i: int) -> Any:
+        stage = cascade.stages[i]
+        many = jax.tree.map(lambda a: shape(batch, *a.shape[1:], dtype=a.dtype), conds[i])
+        side = stage.low_res_size and cascade.stages[i - 1].size
+        grid = loops.padded_grid(stage.schedule, sampling.steps[i])
+        return draw.lower(
+            stage,
+            jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), stage_params[i]),
+            many,
+            many,
+            shape(batch, side, side, 3) if side else None,
+            jax.eval_shape(lambda: seed_keys([0] * batch, i)),
+            shape(),
+            *jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), grid),
+            guided=sampling.guidance[i] is not None,
+            sampler=sampling.sampler,
+        )
+
+    return {f"draw {s.name}": functools.partial(lower, i) for i, s in enumerate(cascade.stages)}
+
+
 def generate(
     cascade: Cascade,
     stage_params: Sequence[Params],
@@ -109,9 +145,13 @@ def generate(
     sampling: Sampling,
     *,
     stages: int | None = None,
+    before_stage: Callable[[str], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
-) -> Float[Array, "n h w 3"]:
+) -> Float[np.ndarray, "n h w 3"]:
     """Draws one picture per seed through the cascade.
+
+    Everything between the compiled draws happens on the host, so that neither the number of
+    pictures nor that of micro-batches compiles anything.
 
     Args:
         cascade: the model.
@@ -121,11 +161,13 @@ def generate(
         seeds: one per picture.
         sampling: see `Sampling`.
         stages: how many stages to run (default all).
+        before_stage: told a stage's name before each of its draws.
         on_batch: told (micro-batches done, total) after each.
 
     Returns:
         Pictures in [-1, 1], of the size of the last stage that ran.
     """
+    conds, null = jax.device_get((tuple(conds), tuple(null)))
     count = len(seeds)
     starts = range(0, count, sampling.batch)
     run = cascade.stages[:stages]
@@ -137,7 +179,9 @@ def generate(
             levels, num_steps = loops.padded_grid(stage.schedule, sampling.steps[i])
             scale = sampling.guidance[i]
             take = functools.partial(jax.tree.map, lambda a, r=rows: a[r])
-            empty = jax.tree.map(lambda a: jnp.repeat(a, sampling.batch, axis=0), null[i])
+            if before_stage is not None:
+                before_stage(stage.name)
+            empty = repeat(null[i], sampling.batch)
             image = draw(
                 stage,
                 stage_params[i],
@@ -155,5 +199,5 @@ def generate(
             if on_batch is not None:
                 on_batch(done, len(starts) * len(run))
         assert image is not None  # a cascade has at least one stage
-        pictures.append(image[: count - start])
-    return jnp.concatenate(pictures)
+        pictures.append(np.asarray(image)[: count - start])
+    return np.concatenate(pictures)

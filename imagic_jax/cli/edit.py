@@ -177,8 +177,6 @@ def print_result(result: dict[str, Any], out: Path) -> None:
         f"reconstruction at eta = 0: {result['reconstruction_psnr']:.1f} dB;"
         f" embedding moved by {result['embedding_distance']:.3f}"
     )
-    for warning in result["warnings"]:
-        print(f"warning: {warning}")
     print(f"look at {out / 'index.html'}")
 
 

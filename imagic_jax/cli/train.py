@@ -36,16 +36,17 @@ def main(values: flags.FlagValues) -> None:
     use_cache()
     with stop_flag() as stop, Reporter(values.quiet, every=30.0) as reporter:
         train(config, model, run, reporter, stop)
-    print(f"look at {run / 'sheets'}; the model is in {model}")
+    where = f"; look at {run / 'sheets'}" if config["kind"] == "stage" else ""
+    print(f"the model is in {model}{where}")
 
 
 COMMAND = Command(
     name="train",
     summary="train a Flatland model",
     usage=(
-        "Trains one stage of a built-in model on pictures drawn on the fly, and writes it into the"
+        "Trains one part of a built-in model on pictures drawn on the fly, and writes it into the"
         " model folder in diffusers' layout. An interrupted run goes on when the same command is"
-        " given again. Train the base before its super-resolution stages."
+        " given again. Train the text encoder first; the stages read it."
     ),
     define=define,
     main=main,

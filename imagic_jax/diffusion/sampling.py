@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from imagic_jax.diffusion import steps
@@ -25,7 +25,8 @@ def padded_grid(schedule: Schedule, num_steps: int) -> tuple[Grid, Array]:
     """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler."""
     rows = grid(schedule, num_steps)
     pad = schedule.num_train_timesteps - num_steps
-    return jax.tree.map(lambda a: jnp.pad(a, (0, pad)), rows), jnp.int32(num_steps)
+    # On the host: another number of steps compiles nothing.
+    return jax.tree.map(lambda a: np.pad(np.asarray(a), (0, pad)), rows), jnp.int32(num_steps)
 
 
 def sample(

@@ -9,11 +9,13 @@ Every function is pure: parameters come in, new values go out. Resuming hands a 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -139,6 +141,12 @@ def start_tuning(params: Params, config: TuningConfig) -> LoopState:
     return LoopState(0, {"trainable": trainable, "adam": _ADAM.init(trainable)})
 
 
+def _data(params: Params, picture: Picture, cond: Cond, key: PRNGKeyArray, rate: float) -> Any:
+    """What a step reads."""
+    rate_ = jnp.float32(rate)
+    return {"params": params, "picture": picture, "cond": cond, "key": key, "rate": rate_}
+
+
 def embed(
     stage: Stage,
     params: Params,
@@ -167,13 +175,7 @@ def embed(
     Raises:
         loop.NonFiniteLoss: the optimisation diverged.
     """
-    data = {
-        "params": params,
-        "picture": picture,
-        "cond": cond,
-        "key": key,
-        "rate": jnp.float32(config.learning_rate),
-    }
+    data = _data(params, picture, cond, key, config.learning_rate)
     step = EmbedStep(stage, config.batch)
     return loop.run(step, state or start_embedding(cond), data, config.steps, on_chunk=on_chunk)
 
@@ -198,13 +200,7 @@ def tune(
 
     Arguments as in `embed`. Returns the last state; its `value["trainable"]` is what was learnt.
     """
-    data = {
-        "params": params,
-        "picture": picture,
-        "cond": cond,
-        "key": key,
-        "rate": jnp.float32(config.learning_rate),
-    }
+    data = _data(params, picture, cond, key, config.learning_rate)
     step = TuneStep(stage, config.batch)
     return loop.run(
         step, state or start_tuning(params, config), data, config.steps, on_chunk=on_chunk
@@ -252,14 +248,47 @@ def fit(
     return Fit(tuple(fits), tuple(null))
 
 
-def interpolate(fit: StageFit, eta: Float[Array, "b"]) -> Cond:
-    """Stage C: e = eta e_tgt + (1 - eta) e_opt for each eta; pooled and mask stay the target's."""
-    target, opt = fit.target, fit.optimised or fit.target
-    share = eta[:, None, None].astype(target.states.dtype)
-    states = share * target.states + (1.0 - share) * opt.states
-    batch = eta.shape[0]
-    rest = jax.tree.map(lambda a: jnp.broadcast_to(a, (batch, *a.shape[1:])), target)
-    return rest._replace(states=states)
+def fitting_programs(
+    cascade: Cascade,
+    params: Params,
+    target: Sequence[Cond],
+    embedding: EmbeddingConfig,
+    tuning: Sequence[TuningConfig | None],
+) -> dict[str, Callable[[], Any]]:
+    """The compiled programs of stages A and B in the order of their need, as thunks that lower
+    them: "embed" and "tune STAGE", for `runtime.ahead`.
+    """
+    image = jax.ShapeDtypeStruct((1, cascade.size, cascade.size, 3), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+
+    def lower(i: int, step: Any, start: Callable[[], LoopState]) -> Any:
+        stage, p = cascade.stages[i], params["stages"][i]
+        picture = jax.eval_shape(lambda image: picture_for(stage, p, image), image)
+        data = _data(p, picture, target[i], key, 0.0)
+        return loop.lower(step, jax.eval_shape(lambda: start().value), data)
+
+    found: dict[str, Callable[[], Any]] = {}
+    for i, (stage, config) in enumerate(zip(cascade.stages, tuning, strict=True)):
+        if i == 0 and embedding.steps:
+            begin = functools.partial(start_embedding, target[i])
+            found["embed"] = functools.partial(lower, i, EmbedStep(stage, embedding.batch), begin)
+        if config is not None and config.steps:
+            begin = functools.partial(start_tuning, params["stages"][i], config)
+            step = TuneStep(stage, config.batch)
+            found[f"tune {stage.name}"] = functools.partial(lower, i, step, begin)
+    return found
+
+
+def interpolate(fit: StageFit, eta: Float[np.ndarray, " b"]) -> Cond:
+    """Stage C: e = eta e_tgt + (1 - eta) e_opt for each eta; pooled and mask stay the target's.
+
+    Computed on the host: a new number of etas compiles nothing.
+    """
+    target: Cond = jax.tree.map(np.asarray, fit.target)
+    opt = np.asarray((fit.optimised or fit.target).states)
+    share = np.asarray(eta, target.states.dtype)[:, None, None]
+    rest = repeat(target, len(share))
+    return rest._replace(states=share * target.states + (1 - share) * opt)
 
 
 def render(
@@ -270,8 +299,9 @@ def render(
     seeds: Sequence[int],
     sampling: Sampling,
     *,
+    before_stage: Callable[[str], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
-) -> Float[Array, "e s h w 3"]:
+) -> Float[np.ndarray, "e s h w 3"]:
     """Stage C: every eta with every seed, in fixed micro-batches of one compiled program.
 
     Args:
@@ -280,13 +310,13 @@ def render(
         etas: amounts of the edit; [0, 1] is the paper's range, beyond is allowed.
         seeds: of the sampling noise; the same seed starts from the same noise at every eta.
         sampling: steps, guidance, size of a micro-batch.
-        on_batch: told (done, total) after every micro-batch.
+        before_stage, on_batch: see `generate`.
 
     Returns:
         Pictures of the cascade's final size in [-1, 1]: (etas, seeds, H, W, 3).
     """
     items = [(eta, seed) for eta in etas for seed in seeds]
-    eta = jnp.asarray([e for e, _ in items], jnp.float32)
+    eta = np.array([e for e, _ in items], np.float32)
     conds = [interpolate(fit.stages[0], eta)]
     conds += [repeat(f.target, len(items)) for f in fit.stages[1:]]
     stages = [
@@ -294,6 +324,13 @@ def render(
         for p, f in zip(params["stages"], fit.stages, strict=True)
     ]
     pictures = generate(
-        cascade, stages, conds, fit.null, [s for _, s in items], sampling, on_batch=on_batch
+        cascade,
+        stages,
+        conds,
+        fit.null,
+        [s for _, s in items],
+        sampling,
+        before_stage=before_stage,
+        on_batch=on_batch,
     )
     return pictures.reshape(len(etas), len(seeds), *pictures.shape[1:])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from imagic_jax.backbones.registry import Loaded
 from imagic_jax.flatland import captions, free_reader, splits
@@ -66,9 +67,9 @@ def measure(
     asked = prompts(split, count, part)
     drawn = draw_texts(loaded, [p.text for p in asked], "", settings, reporter)
     rows = []
-    progress = reporter.stage(f"reading {split}", count)
-    for i, (prompt, picture) in enumerate(zip(asked, drawn, strict=True)):
-        reading = free_reader.read_free(_small(picture))
+    reporter.say(f"reading {count} pictures")
+    readings = free_reader.read_free(to_free_size(drawn))
+    for prompt, reading in zip(asked, readings, strict=True):
         right = {n: int(getattr(reading.factors, n)) == v for n, v in prompt.named.items()}
         rows.append(
             {
@@ -82,15 +83,14 @@ def measure(
                 "residual": reading.residual,
             }
         )
-        progress.update(i + 1, 1, 1.0)
     return rows, drawn
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    """A sample in [-1, 1] as the free reader wants it: (32, 32, 3) in [0, 1]."""
-    k = picture.shape[0] // free_reader.SIZE
+def to_free_size(pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 32 32 3"]:
+    """Samples in [-1, 1], of any multiple of 32 pixels, as the free reader wants them."""
     size = free_reader.SIZE
-    blocks = picture.reshape(size, k, size, k, 3).mean(axis=(1, 3))
+    k = pictures.shape[1] // size
+    blocks = pictures.reshape(len(pictures), size, k, size, k, 3).mean(axis=(2, 4))
     return np.clip((blocks + 1.0) / 2.0, 0.0, 1.0).astype(np.float32)
 
 

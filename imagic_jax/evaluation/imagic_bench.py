@@ -19,6 +19,7 @@ import numpy as np
 from imagic_jax.backbones.registry import Loaded
 from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import Fit
+from imagic_jax.evaluation.fidelity import to_free_size
 from imagic_jax.evaluation.items import Item
 from imagic_jax.evaluation.scoring import as_row, score, to_reading_size
 from imagic_jax.flatland import captions, free_reader
@@ -122,8 +123,7 @@ def text_only(loaded: Loaded, item: Item, settings: EditSettings) -> dict[str, A
     drawn = draw_texts(loaded, [item.text], "", one, Reporter(quiet=True))
     small = to_reading_size(drawn)
     base = score(item, small)[0]
-    half = small[0].reshape(32, 2, 32, 2, 3).mean(axis=(1, 3)).astype(np.float32)
-    reading = free_reader.read_free(half)
+    reading = free_reader.read_free(to_free_size(drawn))[0]
     edited = fx.changed(item.source, item.target)
     kept = [n for n in fx.FACTOR_NAMES if n not in edited]
     same = [int(getattr(reading.factors, n)) == int(getattr(item.source, n)) for n in kept]

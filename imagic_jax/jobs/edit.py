@@ -10,13 +10,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Loaded, fingerprint
+from imagic_jax.editors import imagic
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import fits, output, pictures
 from imagic_jax.jobs.fitting import run_fit
 from imagic_jax.jobs.rendering import RenderJob, read_square, render_and_report
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime
+from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
 from imagic_jax.runtime.progress import Reporter
 
@@ -85,44 +88,52 @@ def edit(
     away = encode(text_params, [request.negative]) if request.negative else null
     params = {"stages": loaded.params["stages"]}
 
-    folder, times = request.out / "fit", []
-    if (folder / "fit.json").is_file():
-        reporter.say("the picture is fitted already; drawing it")
-        fit, about = fits.load_fit(folder), fits.read_about(folder)
-    else:
-        image = jnp.asarray(source.square)
-        checkpoints = request.out / "checkpoints"
-        fit, times = run_fit(
-            cascade, params, image, target, null, settings, checkpoints, reporter, stop
-        )
-        about = {
-            **job,
-            "model": loaded.card["name"],
-            "model_source": str(request.config["model"]),
-            "preset": request.preset,
-            "config": dict(request.config),
-            "image": request.image.name,
-            "unfamiliar": unfamiliar(loaded.card, times),
-            "versions": output.versions(),
+    folder = request.out / "fit"
+    fitted = (folder / "fit.json").is_file()
+    programs = drawing_programs(cascade, params["stages"], target, settings.sampling)
+    if not fitted:
+        programs = {
+            **imagic.fitting_programs(cascade, params, target, settings.embedding, settings.tuning),
+            **programs,
         }
-        fits.save_fit(folder, fit, about, pictures.to_pil(source.square[0]))
-    if not request.keep_checkpoints:
-        shutil.rmtree(request.out / "checkpoints", ignore_errors=True)
-    if about["unfamiliar"]:
-        reporter.warn(about["unfamiliar"])
-        notes.append(about["unfamiliar"])
-    job_to_draw = RenderJob(
-        fit=fit,
-        about=about,
-        settings=settings,
-        out=request.out,
-        square=source.square[0],
-        null=away,
-        negative=request.negative,
-        source=source if request.paste_back else None,
-        notes=tuple(notes),
-    )
-    return render_and_report(job_to_draw, cascade, params, times, began, reporter, stop)
+    with Ahead(programs) as ahead:
+        if fitted:
+            reporter.say("the picture is fitted already; drawing it")
+            fit, about, times = fits.load_fit(folder), fits.read_about(folder), []
+        else:
+            image = jnp.asarray(source.square)
+            checkpoints = request.out / "checkpoints"
+            fit, times = run_fit(
+                cascade, params, image, target, null, settings, checkpoints, ahead, reporter, stop
+            )
+            about = {
+                **job,
+                "model": loaded.card["name"],
+                "model_source": str(request.config["model"]),
+                "preset": request.preset,
+                "config": dict(request.config),
+                "image": request.image.name,
+                "unfamiliar": unfamiliar(loaded.card, times),
+                "versions": output.versions(),
+            }
+            fits.save_fit(folder, fit, about, pictures.to_pil(source.square[0]))
+        if not request.keep_checkpoints:
+            shutil.rmtree(request.out / "checkpoints", ignore_errors=True)
+        if about["unfamiliar"]:
+            reporter.warn(about["unfamiliar"])
+            notes.append(about["unfamiliar"])
+        job_to_draw = RenderJob(
+            fit=fit,
+            about=about,
+            settings=settings,
+            out=request.out,
+            square=source.square[0],
+            null=away,
+            negative=request.negative,
+            source=source if request.paste_back else None,
+            notes=tuple(notes),
+        )
+        return render_and_report(job_to_draw, cascade, params, times, began, ahead, reporter, stop)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,6 +173,8 @@ def render_again(
     job = {"fit": about["image_sha256"], "text": about["text"], "weights": about["weights"]}
     output.open_job(request.out, job, request.overwrite)
     notes = list(cascade.text.check(request.negative)) if request.negative else []
+    for note in notes:
+        reporter.warn(note)
     null = fit.null
     if request.negative:
         null = cascade.text.encode(loaded.params["text"], [request.negative])
@@ -176,7 +189,12 @@ def render_again(
         source=source,
         notes=tuple(notes),
     )
-    return render_and_report(job_to_draw, cascade, loaded.params, [], began, reporter, stop)
+    conds = [f.target for f in fit.stages]
+    programs = drawing_programs(cascade, loaded.params["stages"], conds, request.settings.sampling)
+    with Ahead(programs) as ahead:
+        return render_and_report(
+            job_to_draw, cascade, loaded.params, [], began, ahead, reporter, stop
+        )
 
 
 def checked_text(text: str) -> str:

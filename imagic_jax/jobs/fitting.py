@@ -14,6 +14,7 @@ from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime
+from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.checkpoint import Checkpoints
 from imagic_jax.runtime.compilation import counted
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
@@ -32,10 +33,13 @@ def run_fit(
     null: Sequence[Cond],
     settings: EditSettings,
     folder: Path,
+    ahead: Ahead,
     reporter: Reporter,
     stop: StopFlag,
 ) -> tuple[Fit, list[StageTime]]:
     """`imagic.fit`, going on from whatever checkpoints `folder` holds.
+
+    `ahead` compiles the programs that `imagic.programs` names.
 
     Raises:
         Interrupted: a stop was asked for; the state is saved.
@@ -44,15 +48,16 @@ def run_fit(
     key = jax.random.key(settings.seed)
     times: list[StageTime] = []
 
-    def loop(name: str, title: str, start: LoopState, total: int, run: Callable) -> LoopState:
+    def loop(program: str, title: str, start: LoopState, total: int, run: Callable) -> LoopState:
         spent = StageTime(title)
         times.append(spent)
-        with Checkpoints(folder / name) as saved:
+        with Checkpoints(folder / program.replace(" ", "_")) as saved:
             state = start
             if (step := saved.latest_step()) is not None:
                 state = LoopState(step, saved.restore(start.value))
             watch = _Watch(title, total, state.step, saved, reporter, stop, spent)
             with watch.timed():
+                watch.compile(ahead, program)
                 state = run(state=state, on_chunk=watch)
             watch.save(state)
         return state
@@ -74,7 +79,7 @@ def run_fit(
             part_key = imagic.stage_key(key, "tune", i)
             run = functools.partial(imagic.tune, stage, p, picture, cond, config, part_key)
             start = imagic.start_tuning(p, config)
-            state = loop(f"tune_{stage.name}", f"tuning {stage.name}", start, config.steps, run)
+            state = loop(f"tune {stage.name}", f"tuning {stage.name}", start, config.steps, run)
             delta = state.value["trainable"]
         fits.append(StageFit(target[i], e_opt, delta))
     return Fit(tuple(fits), tuple(null)), times
@@ -113,6 +118,14 @@ class _Watch:
         if time.monotonic() - self._last_save > SAVE_EVERY:
             self.save(chunk.state)
 
+    def compile(self, ahead: Ahead, program: str) -> None:
+        """Waits for the loop's program."""
+        began = time.perf_counter()
+        ready = ahead.wait(program, lambda: bool(self._stop))
+        self._times.compile_s = time.perf_counter() - began
+        if not ready:
+            raise Interrupted(f"stopped while {self._title} was being compiled")
+
     def save(self, state: LoopState) -> None:
         """Saves unless this step is saved already."""
         if state.step and self._saved_step != state.step:
@@ -129,4 +142,4 @@ class _Watch:
                 yield
             finally:
                 self._times.total_s = time.perf_counter() - began
-                self._times.compile_s = compiled.seconds
+                self._times.compile_s += compiled.seconds

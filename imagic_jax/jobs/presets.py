@@ -54,10 +54,17 @@ def example(name: str) -> Path:
 
 
 def load_config(path: Path) -> Any:
-    """Runs `get_config()` of a preset file."""
+    """Runs `get_config()` of a preset file.
+
+    Raises:
+        UserError: it is no Python file, cannot be run, or has no `get_config`.
+    """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise UserError(f"--config: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config()
+    except Exception as error:  # whatever a user's own preset does
+        raise UserError(f"--config: {path} cannot be run ({error!r})") from error

@@ -24,6 +24,7 @@ from imagic_jax.jobs.timing import StageTime, timings
 from imagic_jax.metrics.psnr import psnr
 from imagic_jax.report.page import edit_page
 from imagic_jax.report.strips import eta_strip
+from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.compilation import counted
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.progress import Reporter
@@ -67,6 +68,7 @@ def render_and_report(
     params: Params,
     times: Sequence[StageTime],
     began: float,
+    ahead: Ahead,
     reporter: Reporter,
     stop: StopFlag,
 ) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def render_and_report(
     fit = job.fit._replace(null=job.null)
     asked, seeds = list(job.settings.etas), list(job.settings.seeds)
     etas = asked if 0.0 in asked else [*asked, 0.0]  # eta = 0 measures the reconstruction
-    drawn, spent = draw(cascade, params, fit, etas, job.settings, reporter, stop)
+    drawn, spent = draw(cascade, params, fit, etas, job.settings, ahead, reporter, stop)
     shown = drawn[: len(asked)]
     reconstruction = jnp.asarray(drawn[etas.index(0.0), :1])
     about = job.about
@@ -100,7 +102,10 @@ def render_and_report(
         "versions": output.versions(),
         "device": output.device(),
     }
-    result["warnings"] = [*job.notes, *weaknesses(result, shown)]
+    found = weaknesses(result, shown)
+    for warning in found:
+        reporter.warn(warning)
+    result["warnings"] = [*job.notes, *found]
     result["timings"] = timings([*times, spent], time.perf_counter() - began)
     _write(job, shown, result)
     return result
@@ -112,6 +117,7 @@ def draw(
     fit: Fit,
     etas: Sequence[float],
     settings: EditSettings,
+    ahead: Ahead,
     reporter: Reporter,
     stop: StopFlag,
 ) -> tuple[Float[np.ndarray, "e s h w 3"], StageTime]:
@@ -120,6 +126,12 @@ def draw(
     batches = math.ceil(len(etas) * len(settings.seeds) / settings.sampling.batch)
     progress = reporter.stage("rendering", batches * len(cascade.stages))
     began = last = time.perf_counter()
+
+    def before_stage(name: str) -> None:
+        asked = time.perf_counter()
+        if not ahead.wait(f"draw {name}", lambda: bool(stop)):
+            raise Interrupted("stopped while the rendering was being compiled")
+        spent.compile_s += time.perf_counter() - asked
 
     def on_batch(done: int, total: int) -> None:
         nonlocal last
@@ -132,11 +144,18 @@ def draw(
 
     with counted() as compiled:
         drawn = imagic.render(
-            cascade, params, fit, etas, settings.seeds, settings.sampling, on_batch=on_batch
+            cascade,
+            params,
+            fit,
+            etas,
+            settings.seeds,
+            settings.sampling,
+            before_stage=before_stage,
+            on_batch=on_batch,
         )
-        array = np.asarray(drawn)
-    spent.total_s, spent.compile_s = time.perf_counter() - began, compiled.seconds
-    return array, spent
+    spent.total_s = time.perf_counter() - began
+    spent.compile_s += compiled.seconds
+    return drawn, spent
 
 
 def embedding_distance(fit: Fit) -> float:

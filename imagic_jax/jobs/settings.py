@@ -26,13 +26,14 @@ class EditSettings:
 
 
 def from_config(config: Any, cascade: Cascade) -> EditSettings:
-    """Reads a preset's config for a cascade.
+    """Reads a preset's `ConfigDict` for a cascade.
 
     Raises:
         UserError: a value is no number, out of range, or names a stage that the model lacks.
     """
+    config = config.to_dict()
     names = [s.name for s in cascade.stages]
-    tuning = {**config["tuning"]}
+    tuning = config["tuning"]
     for section, entries in (("tuning", tuning), ("sampling", config["sampling"])):
         for name in entries:
             if isinstance(entries[name], Mapping) and name not in names:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,10 +53,13 @@ class Compilations:
 
 @contextlib.contextmanager
 def counted() -> Iterator[Compilations]:
-    """Counts the programs that JAX compiles inside the block."""
+    """Counts the programs that JAX compiles inside the block, in this thread."""
     seen = Compilations()
+    mine = threading.get_ident()
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if threading.get_ident() != mine:
+            return
         if event == _COMPILE:
             seen.programs += 1
         if event == _COMPILE or event in _TRACE:

@@ -63,6 +63,16 @@ def _run_chunk(step: Step, state: State, data: Data, start, count):
     return jax.lax.fori_loop(0, count, body, (state, losses))
 
 
+def lower(step: Step, value: State, data: Data) -> Any:
+    """The program that `run` calls for such a step, state and data, lowered but not compiled.
+
+    `value` and `data` may be arrays or `jax.ShapeDtypeStruct`s.
+    """
+    value, data = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), (value, data))
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    return _run_chunk.lower(step, value, data, count, count)
+
+
 def run(
     step: Step,
     state: LoopState,

@@ -31,7 +31,7 @@ class Reporter:
     """Shows where a long job is. Use as a context manager; one `stage` after the other.
 
     Args:
-        quiet: show nothing.
+        quiet: show warnings only.
         every: seconds between plain lines where the output is no terminal.
     """
 
@@ -68,7 +68,8 @@ class Reporter:
             self.console.print(text, style=style, markup=False)
 
     def warn(self, text: str) -> None:
-        self.say(f"warning: {text}", style="yellow")
+        """One line that is shown even when quiet."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False)
 
     def stage(self, name: str, total: int, done: int = 0) -> "StageProgress":
         """Begins a stage of `total` steps, of which `done` are done already."""

@@ -1,0 +1,85 @@
+"""Imagic on a whole (tiny, random) cascade: reproducible, compiled once, saved and drawn again."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imagic_jax.backbones import adapters
+from imagic_jax.backbones.generate import Sampling
+from imagic_jax.editors import imagic
+from imagic_jax.editors.imagic import EmbeddingConfig, TuningConfig
+from imagic_jax.jobs import fits, pictures
+from imagic_jax.runtime.compilation import counted
+
+EMBEDDING = EmbeddingConfig(steps=3, learning_rate=1e-2, batch=2)
+TUNING = (TuningConfig(steps=3, batch=2), TuningConfig(steps=2, batch=2, train="conv_out"), None)
+SAMPLING = Sampling(steps=(3, 2, 2), guidance=(2.0, None, None), batch=4)
+
+
+def fit_of(loaded, seed=0, text="a sitting dog"):
+    image = jax.random.uniform(jax.random.key(seed), (1, 64, 64, 3), minval=-1.0)
+    encode = loaded.cascade.text.encode
+    target, null = (encode(loaded.params["text"], [t]) for t in (text, ""))
+    return imagic.fit(
+        loaded.cascade, loaded.params, image, target, null, EMBEDDING, TUNING, jax.random.key(seed)
+    )
+
+
+def draw(loaded, fit, etas=(0.0, 1.0), seeds=(0, 1)):
+    return imagic.render(loaded.cascade, loaded.params, fit, etas, seeds, SAMPLING)
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_loaded):
+    return fit_of(tiny_loaded)
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_loaded, fitted):
+    return draw(tiny_loaded, fitted)
+
+
+def test_a_fit_holds_what_was_learnt(tiny_loaded, fitted):
+    base, sr1, sr2 = fitted.stages
+    assert base.optimised is not None
+    assert float(jnp.abs(base.optimised.states - base.target.states).max()) > 0.005
+    assert base.delta is not None
+    assert set(base.delta) == set(adapters.flatten(tiny_loaded.params["stages"][0]))
+    assert sr1.optimised is None
+    assert sr1.delta is not None
+    assert all("conv_out" in path for path in sr1.delta)
+    assert sr2.delta is None
+
+
+def test_pictures_have_the_final_size_and_range(drawn):
+    assert drawn.shape == (2, 2, 64, 64, 3)
+    assert float(jnp.abs(drawn).max()) <= 1.0
+    assert not jnp.allclose(drawn[0, 0], drawn[0, 1])  # seeds differ
+    assert not jnp.allclose(drawn[0, 0], drawn[1, 0])  # amounts differ
+
+
+def test_a_second_edit_in_one_process_compiles_nothing(tiny_loaded, drawn):
+    with counted() as compiled:
+        fit = fit_of(tiny_loaded, seed=3, text="a red car at night")
+        draw(tiny_loaded, fit, etas=(0.1, 0.7, 0.9), seeds=(5, 6, 7)).block_until_ready()
+    assert compiled.programs == 0
+
+
+def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(tiny_loaded, fitted, drawn):
+    alone = draw(tiny_loaded, fitted, etas=(1.0,), seeds=(1,))
+    np.testing.assert_array_equal(alone[0, 0], drawn[1, 1])
+
+
+def test_the_same_key_gives_the_same_fit(tiny_loaded, fitted):
+    again = fit_of(tiny_loaded)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(fitted), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_saved_fit_draws_the_same_bits(tiny_loaded, fitted, drawn, tmp_path):
+    square = pictures.to_pil(np.zeros((64, 64, 3), np.float32))
+    fits.save_fit(tmp_path / "fit", fitted, {"text": "a sitting dog"}, square)
+    back = fits.load_fit(tmp_path / "fit")
+    np.testing.assert_array_equal(draw(tiny_loaded, back), drawn)
+    assert fits.read_about(tmp_path / "fit")["text"] == "a sitting dog"

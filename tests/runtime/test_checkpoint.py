@@ -1,0 +1,52 @@
+"""Checkpoints come back bit for bit, and half-written ones are as if they never were."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imagic_jax.runtime.checkpoint import Checkpoints
+
+STATE = {
+    "w": jnp.arange(6.0).reshape(2, 3) / 7,
+    "count": jnp.int32(3),
+    "h": jnp.ones(2, "bfloat16"),
+}
+
+
+def test_the_newest_comes_back_bit_for_bit(tmp_path):
+    with Checkpoints(tmp_path) as saved:
+        assert saved.latest_step() is None
+        for step in (1, 2, 3):
+            saved.save(step, {**STATE, "count": jnp.int32(step)})
+    with Checkpoints(tmp_path) as saved:
+        assert saved.latest_step() == 3
+        back = saved.restore(STATE)
+        for name, value in {**STATE, "count": jnp.int32(3)}.items():
+            assert back[name].dtype == value.dtype
+            np.testing.assert_array_equal(
+                np.asarray(back[name], np.float32), np.asarray(value, np.float32)
+            )
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.isdigit()) == ["2", "3"]
+
+
+def test_a_save_is_not_touched_by_what_happens_to_the_arrays_later(tmp_path):
+    array = np.zeros(1000, np.float32)
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, {"a": array})
+        array += 1.0
+    with Checkpoints(tmp_path) as saved:
+        assert float(saved.restore({"a": jnp.zeros(1000)})["a"].max()) == 0.0
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path):
+    with Checkpoints(tmp_path) as saved:
+        saved.save(4, STATE)
+    (tmp_path / "9.orbax-checkpoint-tmp-1").mkdir()
+    (tmp_path / "9.orbax-checkpoint-tmp-1" / "junk").write_text("cut off")
+    with Checkpoints(tmp_path) as saved:
+        assert saved.latest_step() == 4
+
+
+def test_nothing_to_restore_is_said(tmp_path):
+    with Checkpoints(tmp_path) as saved, pytest.raises(FileNotFoundError):
+        saved.restore(STATE)
