@@ -1,10 +1,12 @@
 """A tiny random cascade on disk: the real code paths in seconds."""
 
+import functools
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imagic_jax.backbones.imagen import LowRes, PixelStage
 from imagic_jax.diffusion.schedule import Schedule
@@ -88,13 +90,18 @@ STAGES = (
 PATCH = {"base": 2, "sr1": 4, "sr2": 8}
 
 
-def noisy(params, key):
-    """Random values everywhere, so that no residual branch is silent."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(
-        tree, [a + 0.05 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
-    )
+def random_params(shapes, seed: int):
+    """Random values everywhere, so that no residual branch is silent; nothing is compiled."""
+    rng = np.random.default_rng(seed)
+
+    def fill(path, a):
+        values = rng.standard_normal(a.shape).astype(np.float32)
+        name = path[-1].key
+        if name in ("scale", "weight") and len(a.shape) == 1:
+            return 1.0 + 0.05 * values
+        return 0.05 * values if len(a.shape) == 1 else values / np.sqrt(np.prod(a.shape[:-1]))
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def make_stage(row: dict) -> PixelStage:
@@ -116,11 +123,12 @@ def write_cascade(folder: Path) -> Path:
     save_word_level(folder / "base" / "tokenizer", captions.vocabulary(), LENGTH)
     text = T5Encoder(T5Config.from_dict(text_config()))
     ids = jnp.zeros((1, LENGTH), jnp.int32)
-    text_params = text.init(jax.random.key(0), ids, ids)["params"]
+    key = jax.random.key(0)
+    text_params = random_params(jax.eval_shape(text.init, key, ids, ids)["params"], 0)
     states = jnp.zeros((1, LENGTH, WIDTH))
     for i, row in enumerate(STAGES):
-        stage = make_stage(row)
-        params = noisy(init_stage(stage, jax.random.key(i), states), jax.random.key(i))
+        shapes = jax.eval_shape(functools.partial(init_stage, make_stage(row)), key, states)
+        params = random_params(shapes, i)
         config = {
             "model": "tiny",
             "base": "base",

@@ -114,6 +114,7 @@ def main(values: flags.FlagValues) -> None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
     out = Path(values.out) if values.out else output.default_folder(image.stem, text)
 
+    output.check_writable(out)
     loaded = load(config.model, values.size)
     request = job.EditRequest(
         image=image,

@@ -40,6 +40,7 @@ def main(values: flags.FlagValues) -> None:
     output.check_writable(out)
     loaded = load(config.model, None)
     checked = settings.from_config(config, loaded.cascade)
+    out.mkdir(parents=True, exist_ok=True)
     _same_run(
         out, {"suite": suite, "part": part, "config": json.loads(config.to_json_best_effort())}
     )

@@ -72,7 +72,7 @@ def run(
         with path.open("a") as file:
             file.write("".join(json.dumps(r) + "\n" for r in new))
         rows += new
-        progress.update(i + 1, 1, 1.0)
+        progress.advance(i + 1)
     return rows
 
 

@@ -46,9 +46,8 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
     Raises:
         UserError: it cannot be written, belongs to another job, or holds foreign files.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out: {folder} is a file; name a folder")
     check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.json"
     if overwrite:
         clear(folder)
@@ -74,14 +73,16 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder and writes a probe into it.
+    """Writes a probe where `folder` is or will be made; leaves nothing.
 
     Raises:
         UserError: it cannot be written.
     """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UserError(f"--out: {folder} cannot be a folder, because {there} is a file")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{uuid.uuid4().hex}"
+        probe = there / f".probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:

@@ -125,7 +125,7 @@ def draw(
     spent = StageTime("rendering")
     batches = math.ceil(len(etas) * len(settings.seeds) / settings.sampling.batch)
     progress = reporter.stage("rendering", batches * len(cascade.stages))
-    began = last = time.perf_counter()
+    began = time.perf_counter()
 
     def before_stage(name: str) -> None:
         asked = time.perf_counter()
@@ -134,11 +134,8 @@ def draw(
         spent.compile_s += time.perf_counter() - asked
 
     def on_batch(done: int, total: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
         spent.steps += 1
-        progress.update(done, 1, now - last)
-        last = now
+        progress.advance(done)
         if stop and done < total:
             raise Interrupted(f"stopped after {done} of {total} batches of rendering")
 

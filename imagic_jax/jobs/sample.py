@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from imagic_jax.backbones.contracts import Cond
@@ -31,9 +30,10 @@ def sample(
         for note in cascade.text.check(text):
             reporter.warn(f"“{text}”: {note}")
     drawn = draw_texts(loaded, texts, negative, settings, reporter)
+    out.mkdir(parents=True, exist_ok=True)
     files, rows = [], []
     for i, text in enumerate(texts):
-        stem = output.default_folder("", text).name
+        stem = f"{i:02d}-{output.default_folder('', text).name}"
         rows.append([])
         for j, seed in enumerate(settings.seeds):
             picture = pictures.to_pil(drawn[i * len(settings.seeds) + j])
@@ -59,7 +59,7 @@ def draw_texts(
     null = cascade.text.encode(params["text"], [negative])
 
     def each_seed(cond: Cond) -> Cond:
-        return jax.tree.map(lambda a: jnp.repeat(a, len(seeds), axis=0), cond)
+        return jax.tree.map(lambda a: np.repeat(np.asarray(a), len(seeds), axis=0), cond)
 
     conds = [each_seed(c) for c in cascade.text.encode(params["text"], texts)]
     count = -(-len(texts) * len(seeds) // settings.sampling.batch)
@@ -73,6 +73,6 @@ def draw_texts(
             list(seeds) * len(texts),
             settings.sampling,
             stages=stages,
-            on_batch=lambda done, total: progress.update(done, 1, 1.0),
+            on_batch=lambda done, total: progress.advance(done),
         )
     )

@@ -34,7 +34,7 @@ def timings(times: Sequence[StageTime], total: float) -> dict[str, Any]:
     """Seconds by kind of work and by stage; compilation counts as its own kind."""
 
     def running(prefix: str) -> float:
-        return round(sum(t.run_s for t in times if t.name.startswith(prefix)), 2)
+        return round(sum((t.run_s for t in times if t.name.startswith(prefix)), 0.0), 2)
 
     return {
         "compile_s": round(sum(t.compile_s for t in times), 2),

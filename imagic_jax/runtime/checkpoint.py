@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -48,8 +49,16 @@ class Checkpoints:
         step = self.latest_step() if step is None else step
         if step is None:
             raise FileNotFoundError("no checkpoint in this folder")
-        return self._manager.restore(step, args=self._ocp.args.StandardRestore(abstract))
+        state = self._manager.restore(step, args=self._ocp.args.StandardRestore(abstract))
+        return jax.tree.map(jnp.asarray, state)
 
 
-def _abstract(a: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=getattr(a, "sharding", None))
+def _abstract(a: Any) -> Any:
+    """How to read one array: placed like `a` where `a` was placed on purpose, else on the host.
+
+    Orbax would commit every array to its device, and a program compiled for arrays that nobody
+    placed is another program to JAX: going on would compile again.
+    """
+    if isinstance(a, jax.Array) and a.committed:
+        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding)
+    return np.empty(a.shape, a.dtype)

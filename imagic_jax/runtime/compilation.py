@@ -52,13 +52,13 @@ class Compilations:
 
 
 @contextlib.contextmanager
-def counted() -> Iterator[Compilations]:
-    """Counts the programs that JAX compiles inside the block, in this thread."""
+def counted(all_threads: bool = False) -> Iterator[Compilations]:
+    """Counts the programs that JAX compiles inside the block: in this thread, or in all."""
     seen = Compilations()
     mine = threading.get_ident()
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        if threading.get_ident() != mine:
+        if not all_threads and threading.get_ident() != mine:
             return
         if event == _COMPILE:
             seen.programs += 1

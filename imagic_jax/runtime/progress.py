@@ -84,6 +84,7 @@ class StageProgress:
         self._bars = reporter._bars
         self._rate: float | None = None
         self._warm = False
+        self._done, self._since = done, time.monotonic()
         self._spoke = 0.0
         if self._bars:
             self._task = self._bars.add_task(name, total=total, completed=done, facts="compiling")
@@ -91,8 +92,14 @@ class StageProgress:
             resumed = f", {done} done before" if done else ""
             reporter.say(f"{name}: {total} steps{resumed}")
 
+    def advance(self, done: int) -> None:
+        """`update` with the time since the last call, for work that measures nothing itself."""
+        now = time.monotonic()
+        self.update(done, done - self._done, now - self._since)
+
     def update(self, done: int, steps: int, seconds: float, loss: float | None = None) -> None:
         """Tells that `steps` more steps took `seconds`; `done` in all."""
+        self._done, self._since = done, time.monotonic()
         if self._warm:  # the first update is mostly compilation and says nothing about speed
             self._rate = steps / max(seconds, 1e-6)
         self._warm = True

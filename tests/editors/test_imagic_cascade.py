@@ -60,9 +60,9 @@ def test_pictures_have_the_final_size_and_range(drawn):
 
 
 def test_a_second_edit_in_one_process_compiles_nothing(tiny_loaded, drawn):
-    with counted() as compiled:
+    with counted(all_threads=True) as compiled:
         fit = fit_of(tiny_loaded, seed=3, text="a red car at night")
-        draw(tiny_loaded, fit, etas=(0.1, 0.7, 0.9), seeds=(5, 6, 7)).block_until_ready()
+        draw(tiny_loaded, fit, etas=(0.1, 0.7, 0.9), seeds=(5, 6, 7))
     assert compiled.programs == 0
 
 

@@ -45,12 +45,13 @@ def test_a_half_written_job_file_is_no_job(tmp_path):
 def test_folders_that_cannot_be_written_are_refused(tmp_path):
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UserError, match="is a file"):
-        output.open_job(file, JOB, overwrite=False)
-    with pytest.raises(UserError, match="cannot be written"):
-        output.check_writable(file / "below")
+    for folder in (file, file / "below"):
+        with pytest.raises(UserError, match="is a file"):
+            output.open_job(folder, JOB, overwrite=False)
     with pytest.raises(UserError, match="cannot be written"):
         output.check_writable(Path("/proc/nothing/here"))
+    output.check_writable(tmp_path / "new" / "deep")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_default_folders_are_named_after_picture_and_text():

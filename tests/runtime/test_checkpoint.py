@@ -1,10 +1,12 @@
 """Checkpoints come back bit for bit, and half-written ones are as if they never were."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from imagic_jax.runtime.checkpoint import Checkpoints
+from imagic_jax.runtime.compilation import counted
 
 STATE = {
     "w": jnp.arange(6.0).reshape(2, 3) / 7,
@@ -50,3 +52,14 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path):
 def test_nothing_to_restore_is_said(tmp_path):
     with Checkpoints(tmp_path) as saved, pytest.raises(FileNotFoundError):
         saved.restore(STATE)
+
+
+def test_going_on_from_a_checkpoint_compiles_nothing(tmp_path):
+    step = jax.jit(lambda s: jax.tree.map(lambda a: a + a, s))
+    step(STATE)
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, STATE)
+        back = saved.restore(STATE)
+    with counted() as compiled:
+        step(back)
+    assert compiled.programs == 0
