@@ -115,6 +115,7 @@ class Cascade(NamedTuple):
         return self.stages[-1].size
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """Turns texts into one `Cond` per stage."""
 

@@ -160,7 +160,7 @@ def mean_scores(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     by_item: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_item[row["item"]].append(row)
-    means: dict[str, float] = {"items": len(by_item)}
+    means = {"items": float(len(by_item))}
     for _, key in COLUMNS:
         values = [np.mean([float(r[key]) for r in group]) for group in by_item.values()]
         values = [v for v in values if np.isfinite(v)]

@@ -26,7 +26,7 @@ SIZE = 32  # free fits run at this size; every factor can be seen at it
 _SOFT = 1.0  # blur under which bank pictures are compared, pixels
 _CHUNK = 64  # rows of one program
 #: Rounds of refinement: steps, and how many explanations per picture stay after them.
-_ROUNDS = ((12, 2), (40, 1))
+_ROUNDS = ((10, 2), (30, 1))
 
 #: Step sizes of the refinement per leaf: about a tenth of each law's half width.
 _RATES: dict[str, float] = {
@@ -168,7 +168,7 @@ def _propose(picture: np.ndarray, known: Bank, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def read_free(pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 8) -> list[FreeReading]:
+def read_free(pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 5) -> list[FreeReading]:
     """Reads pictures, (n, 32, 32, 3) in [0, 1], one by one but computed together.
 
     Args:

@@ -20,7 +20,7 @@ from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.training import sheets
-from imagic_jax.training.data import NAMED_SIZES, caption_table
+from imagic_jax.training.data import CLASSES, NAMED_SIZES, caption_table
 from imagic_jax.training.export import NOISING, commit, export_stage, export_text
 from imagic_jax.training.tasks import StageTask, Task, TextTask
 from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
@@ -80,6 +80,10 @@ def train(
 def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | None]:
     """The task of a training config, and the frozen text encoder's parameters, if any."""
     options = dict(config["data"])
+    if options["batch"] < 1 or options["batch"] % CLASSES:
+        raise UserError(
+            f"config.data.batch must be a multiple of the {CLASSES} classes, got {options['batch']}"
+        )
     if config["kind"] == "text":
         text = T5Encoder(T5Config.from_dict(config["text"]))
         return TextTask(text=text, sizes=NAMED_SIZES, **options), None

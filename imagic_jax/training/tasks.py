@@ -8,7 +8,7 @@ super-resolution stages see marks, because they must not garble what they are gi
 
 import dataclasses
 import re
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ from imagic_jax.typing import Params
 _ZERO_AT_START = re.compile(r"(conv2|conv_out|to_out_0)/kernel$")
 
 
+@runtime_checkable
 class Task(Protocol):
     """Implementations are frozen dataclasses: static structure of a training run."""
 
