@@ -63,7 +63,8 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
             f"--out: {folder} holds another job (different: {what}); choose another folder or"
             " add --overwrite"
         )
-    if any(p.name not in (".DS_Store",) for p in folder.iterdir()) and not overwrite:
+    # Hidden files do not count: .DS_Store, or what a killed run was about to rename.
+    if any(not p.name.startswith(".") for p in folder.iterdir()) and not overwrite:
         raise UserError(
             f"--out: {folder} is not empty and no job of this program; choose another folder or"
             " add --overwrite (which leaves files that are not its own)"

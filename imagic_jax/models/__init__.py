@@ -2,8 +2,8 @@
 
 from imagic_jax.models.attention import AddedKVAttention, Attention
 from imagic_jax.models.config import UNetConfig
-from imagic_jax.models.config_checks import UnsupportedConfig
 from imagic_jax.models.resnet import ResnetBlock
+from imagic_jax.models.supported import UnsupportedConfig
 from imagic_jax.models.t5 import T5Config, T5Encoder
 from imagic_jax.models.unet import UNet2DCondition
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagic_jax.models.activations import gelu_tanh
-from imagic_jax.models.config_checks import UnsupportedConfig
 from imagic_jax.models.linear import Linear
 from imagic_jax.models.norms import RMSNorm, statistics_dtype
+from imagic_jax.models.supported import UnsupportedConfig
 from imagic_jax.typing import Array, DType, Float, TextMask, TextStates, Tokens
 
 

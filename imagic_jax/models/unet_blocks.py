@@ -2,7 +2,7 @@
 
 A level is residual blocks, each followed by attention where the level's kind has any, and a change
 of resolution at its end (not on the last level). The kinds are told apart by diffusers' block
-names, see `config_checks.DOWN_BLOCKS`. Module names spell diffusers' state-dict keys.
+names, see `supported.DOWN_BLOCKS`. Module names spell diffusers' state-dict keys.
 """
 
 from typing import Literal
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from imagic_jax.models.attention import AddedKVAttention, Transformer2D
 from imagic_jax.models.config import UNetConfig
-from imagic_jax.models.config_checks import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS
 from imagic_jax.models.resnet import Downsample, ResnetBlock, Upsample
+from imagic_jax.models.supported import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS
 from imagic_jax.typing import Array, DType, Features, Float, TextStates, TimeEmbedding
 
 

@@ -36,6 +36,11 @@ def test_a_foreign_folder_is_refused_and_overwriting_keeps_foreign_files(tmp_pat
     assert mine.read_text() == "years of work"
 
 
+def test_what_a_killed_run_left_does_not_count(tmp_path):
+    (tmp_path / ".job.json.4711").write_text('{"te')
+    assert not output.open_job(tmp_path, JOB, overwrite=False)
+
+
 def test_a_half_written_job_file_is_no_job(tmp_path):
     (tmp_path / "job.json").write_text('{"text": "a d')
     with pytest.raises(UserError, match="--overwrite"):

@@ -1,10 +1,7 @@
-"""What a UNet config may ask for: refusals by name, and parts that must agree."""
+"""What a UNet config may ask for; the rest is refused by name."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from imagic_jax.models.config import UNetConfig
+from typing import Any
 
 
 class UnsupportedConfig(ValueError):
@@ -80,51 +77,4 @@ def refuse_unsupported(raw: Mapping[str, Any]) -> None:
         raise UnsupportedConfig(
             f"attention_head_dim={raw['attention_head_dim']!r}: a list is not "
             "supported together with Simple cross-attention blocks"
-        )
-
-
-def check_consistent(config: "UNetConfig") -> None:
-    """Raises if parts of a config that must agree do not."""
-    for name in ("down_block_types", "up_block_types"):
-        if len(getattr(config, name)) != config.levels:
-            raise UnsupportedConfig(
-                f"{name} has {len(getattr(config, name))} entries, block_out_channels "
-                f"{config.levels}: they must be as many"
-            )
-    for channels in config.block_out_channels:
-        if channels % config.norm_num_groups:
-            raise UnsupportedConfig(
-                f"block_out_channels={config.block_out_channels} cannot be split into "
-                f"norm_num_groups={config.norm_num_groups} groups"
-            )
-    both = zip(config.down_block_types, reversed(config.up_block_types), strict=True)
-    attends = [DOWN_BLOCKS[down][0] or UP_BLOCKS[up][0] for down, up in both]
-    attends[-1] = MID_BLOCKS[config.mid_block_type]
-    for channels, size, kind in zip(
-        config.block_out_channels, config.attention_head_dim, attends, strict=True
-    ):
-        if kind and channels % size:
-            raise UnsupportedConfig(
-                f"attention_head_dim={size} does not divide {channels} channels"
-            )
-    if config.cross_attention_norm == "group_norm" and config.cross_attention_dim % 32:
-        raise UnsupportedConfig(
-            "cross_attention_norm='group_norm' needs a cross_attention_dim that is a multiple of "
-            f"32, got {config.cross_attention_dim}"
-        )
-    if (
-        config.addition_embed_type == "text"
-        and config.text_dim % config.addition_embed_type_num_heads
-    ):
-        raise UnsupportedConfig(
-            f"addition_embed_type_num_heads={config.addition_embed_type_num_heads} does not divide "
-            f"the {config.text_dim} channels of the text"
-        )
-    if config.addition_embed_type == "text_time" and (
-        config.addition_time_embed_dim is None
-        or config.projection_class_embeddings_input_dim is None
-    ):
-        raise UnsupportedConfig(
-            "addition_embed_type='text_time' needs addition_time_embed_dim and "
-            "projection_class_embeddings_input_dim"
         )
