@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
             "base": {"steps": 25, "guidance": 3.0},
             "sr1": {"steps": 10, "guidance": 1.0},
             "sr2": {"steps": 6, "guidance": 1.0},
-            "batch": 8,
+            "batch": 6,
             "sampler": "ddim",
         }
     )

@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
             "base": {"steps": 50, "guidance": 3.0},
             "sr1": {"steps": 20, "guidance": 1.0},
             "sr2": {"steps": 10, "guidance": 1.0},
-            "batch": 8,
+            "batch": 6,
             "sampler": "ddim",
         }
     )

@@ -4,6 +4,8 @@ The layout (horizon, clouds, hills) is nuisance and the place only says what the
 moving a picture from the meadow to the beach keeps its composition.
 """
 
+import functools
+
 import jax.numpy as jnp
 
 from imagic_jax.flatland.canvas import Pen, Points, circle, ellipse, paint, polygon
@@ -44,9 +46,9 @@ def background(canvas, pen: Pen, grid: Points, place, u: Nuisance):
     sky = _SKY_TOP[place] * (1 - fall) + _SKY_LOW[place] * fall + tint
     everywhere = jnp.full_like(grid.x, -1.0)
     canvas = paint(canvas, pen, grid, everywhere, sky)
-    for x, y in _STARS:
-        star = circle(grid, x, y, 0.011) + 9.0 * (1.0 - is_night)
-        canvas = paint(canvas, pen, grid, star, jnp.array([0.95, 0.95, 0.85]), ink=0.5)
+    stars = functools.reduce(jnp.minimum, [circle(grid, x, y, 0.011) for x, y in _STARS])
+    stars = stars + 9.0 * (1.0 - is_night)
+    canvas = paint(canvas, pen, grid, stars, jnp.array([0.95, 0.95, 0.85]), ink=0.5)
     canvas = paint(canvas, pen, grid, circle(grid, u.sun[0], u.sun[1], 0.068), _SUN[place], ink=0.7)
     bite = circle(grid, u.sun[0] + 0.035, u.sun[1] - 0.015, 0.056) + 9.0 * (1.0 - is_night)
     canvas = paint(canvas, pen, grid, bite, _SKY_TOP[NIGHT] + tint, ink=0.3)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagic_jax.flatland import factors, places, subjects
-from imagic_jax.flatland.canvas import Pen, box, hatching, local_frame, paint, pixel_grid
+from imagic_jax.flatland.canvas import Pen, Points, box, hatching, local_frame, paint, pixel_grid
 from imagic_jax.flatland.factors import Factors
 from imagic_jax.flatland.nuisance import MARK_COLUMNS, MARK_ROWS, Nuisance
 
@@ -71,6 +71,27 @@ def render_class(cls: int, f: Factors, u: Nuisance, size: int, oversample: int =
     Returns:
         (size, size, 3) in [0, 1].
     """
+    return _compose(functools.partial(_subject, cls), f, u, size, oversample)
+
+
+def render(f: Factors, u: Nuisance, size: int, oversample: int = 2) -> Picture:
+    """Draws any factors, all traced: (size, size, 3) in [0, 1]. For one picture or `lax.map`."""
+    branches = [functools.partial(_subject, c) for c in range(len(factors.CLASSES))]
+    which = jnp.asarray(f.cls, jnp.int32)
+    return _compose(lambda *a: jax.lax.switch(which, branches, *a), f, u, size, oversample)
+
+
+def _subject(cls: int, canvas, pen: Pen, p: Points, state, colour):
+    """The subject of one class and its shadow: (canvas, pose)."""
+    # The pose (for the shadow below the subject) comes out of drawing on a throw-away canvas:
+    # XLA removes the drawing and keeps the numbers.
+    _, pose = subjects.DRAW[cls](canvas, pen, p, state, colour)
+    canvas = places.shadow(canvas, pen, p, pose.ground[0], pose.ground[1])
+    return subjects.DRAW[cls](canvas, pen, p, state, colour)
+
+
+def _compose(draw_subject, f: Factors, u: Nuisance, size: int, oversample: int) -> Picture:
+    """Background, subject, mark, hat, light: back to front."""
     grid = pixel_grid(size * oversample)
     state = jnp.asarray(f.state, jnp.int32)
     pen = Pen(
@@ -83,30 +104,16 @@ def render_class(cls: int, f: Factors, u: Nuisance, size: int, oversample: int =
     canvas = places.background(canvas, pen, grid, jnp.asarray(f.place, jnp.int32), u)
     p = local_frame(grid, u.position, u.scale, u.facing)
     colour = _turn_hue(PALETTE[jnp.asarray(f.colour, jnp.int32)], u.hue) * u.tone
-    # The pose (for the shadow below the subject) comes out of drawing on a throw-away canvas:
-    # XLA removes the drawing and keeps the numbers.
-    _, pose = subjects.DRAW[cls](canvas, pen, p, state, colour)
-    canvas = places.shadow(canvas, pen, p, pose.ground[0], pose.ground[1])
-    canvas, pose = subjects.DRAW[cls](canvas, pen, p, state, colour)
+    canvas, pose = draw_subject(canvas, pen, p, state, colour)
     mirror_free = local_frame(grid, u.position, u.scale)  # a mark never reads backwards
     body = local_frame(mirror_free, (0.0, 0.0), 1.0, 1.0, pose.mark_angle * u.facing)
     canvas = _mark(canvas, pen, body, u.mark, u.mark_on)
-    if factors.CLASSES[cls] in factors.HAT_CLASSES:
-        head = local_frame(p, pose.head, 1.0, 1.0, pose.tilt)
-        canvas = subjects.hat(canvas, pen, head, jnp.asarray(f.accessory, jnp.float32))
+    head = local_frame(p, pose.head, 1.0, 1.0, pose.tilt)
+    canvas = subjects.hat(canvas, pen, head, jnp.asarray(f.accessory, jnp.float32))
     ramp = (grid.x - 0.5)[..., None] * u.light[0] * u.light[1] * 2.0
     canvas = jnp.clip(canvas * (1.0 + ramp), 0.0, 1.0)
     fine = canvas.reshape(size, oversample, size, oversample, 3)
     return fine.mean(axis=(1, 3))
-
-
-def render(f: Factors, u: Nuisance, size: int, oversample: int = 2) -> Picture:
-    """Draws any factors, all traced: (size, size, 3) in [0, 1]. For one picture or `lax.map`."""
-    branches = [
-        functools.partial(render_class, c, size=size, oversample=oversample)
-        for c in range(len(factors.CLASSES))
-    ]
-    return jax.lax.switch(jnp.asarray(f.cls, jnp.int32), branches, f, u)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "oversample"))

@@ -3,12 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland import nuisance, splits
 from imagic_jax.flatland.reader import render_list
-from imagic_jax.flatland.render import render, render_class
+from imagic_jax.flatland.render import render_class
 
 
 def draw(f, seed=0, law="train", marks=False, size=32):
@@ -33,12 +32,11 @@ def test_same_factors_and_nuisance_give_the_same_bits():
 
 
 def test_one_class_at_a_time_equals_the_general_renderer():
-    for seed, f in enumerate(splits.combinations("validation")[::37]):
+    for seed, f in enumerate(splits.combinations("validation")[::67]):
         u = nuisance.sample(jax.random.key(seed), "wide", marks=True)
         arrays = fx.Factors(*(jnp.int32(v) for v in f))
-        one = jax.jit(lambda f, u, c=int(f.cls): render_class(c, f, u, 16))(arrays, u)
-        general = jax.jit(lambda f, u: render(f, u, 16))(arrays, u)
-        np.testing.assert_allclose(one, general, atol=2e-6)
+        one = jax.jit(lambda f, u, c=int(f.cls): render_class(c, f, u, 32))(arrays, u)
+        np.testing.assert_allclose(one, render_list([f], u, 32)[0], atol=2e-5)
 
 
 def test_changing_one_factor_leaves_the_rest_of_the_picture_alone():
@@ -65,13 +63,11 @@ def test_marks_are_painted_only_when_asked_and_differ_by_bits():
     assert np.abs(marked - plain).max() > 0.2
 
 
-@pytest.mark.parametrize("size", [16, 64])
-def test_a_picture_is_the_same_scene_at_every_size(size):
+def test_a_picture_is_the_same_scene_at_every_size():
     f = fx.make(cls="flower", state="bloom", colour="pink")
-    fine = draw(f, size=128)
-    k = 128 // size
-    coarse = fine.reshape(size, k, size, k, 3).mean(axis=(1, 3))
-    assert np.abs(coarse - draw(f, size=size)).mean() < 0.02
+    fine = draw(f, size=64)
+    coarse = fine.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    assert np.abs(coarse - draw(f, size=32)).mean() < 0.02
 
 
 def test_the_wide_law_adds_ground_texture_that_training_never_shows():
