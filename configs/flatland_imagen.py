@@ -1,4 +1,8 @@
-"""Imagic on the built-in cascade, tuned to take about a minute on a laptop's CPU."""
+"""Imagic on the built-in cascade, tuned on the validation split to take a minute on a laptop's CPU.
+
+Against the paper's schedule: several noise draws per step instead of one, so that far fewer steps
+do; a higher rate for the embedding, whose entries are of order one here.
+"""
 
 from ml_collections import ConfigDict
 
@@ -10,24 +14,24 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     # A: the text embedding. `batch` is the number of noise draws per step.
-    config.embedding = ConfigDict({"steps": 60, "learning_rate": 0.01, "batch": 4})
+    config.embedding = ConfigDict({"steps": 80, "learning_rate": 0.01, "batch": 4})
     # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths.
     config.tuning = ConfigDict(
         {
-            "base": {"steps": 150, "learning_rate": 2e-4, "batch": 4, "train": ""},
-            "sr1": {"steps": 100, "learning_rate": 2e-4, "batch": 4, "train": ""},
+            "base": {"steps": 120, "learning_rate": 1e-4, "batch": 4, "train": ""},
+            "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": ""},
         }
     )
     # C: drawing. Guidance 1 is none (and costs half).
     config.sampling = ConfigDict(
         {
-            "base": {"steps": 25, "guidance": 3.0},
+            "base": {"steps": 20, "guidance": 3.0},
             "sr1": {"steps": 10, "guidance": 1.0},
             "sr2": {"steps": 6, "guidance": 1.0},
             "batch": 6,
             "sampler": "ddim",
         }
     )
-    config.etas = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    config.etas = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2)
     config.seeds = (0,)
     return config

@@ -1,0 +1,73 @@
+"""Our own functions mix no dtypes silently: they trace under strict promotion, in f32 and bf16."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+
+from imagic_jax.backbones.contracts import Cond
+from imagic_jax.backbones.generate import draw, seed_keys
+from imagic_jax.diffusion.sampling import padded_grid
+from imagic_jax.flatland import factors as fx
+from imagic_jax.flatland import nuisance, splits
+from imagic_jax.flatland.render import render
+from imagic_jax.metrics.psnr import masked_psnr, psnr
+
+SHAPE = jax.ShapeDtypeStruct
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def shapes(tree, dtype):
+    return jax.tree.map(lambda a: SHAPE(a.shape, dtype), tree)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_stages_loss(tiny_loaded, index, dtype):
+    stage = tiny_loaded.cascade.stages[index]
+    params = shapes(tiny_loaded.params["stages"][index], dtype)
+    cond = Cond(SHAPE((1, tiny.LENGTH, tiny.WIDTH), jnp.float32))
+    image = SHAPE((1, 64, 64, 3), jnp.float32) if index else None
+    x0 = SHAPE(stage.sample_shape(1), jnp.float32)
+    out = jax.eval_shape(
+        lambda p, x0, cond, low, key: stage.loss(p, x0, cond, low, key, 3),
+        params,
+        x0,
+        cond,
+        image,
+        jax.random.key(0),
+    )
+    assert out.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_drawing(tiny_loaded, guided, sampler):
+    stage, params = tiny_loaded.cascade.stages[1], tiny_loaded.params["stages"][1]
+    cond = Cond(SHAPE((2, tiny.LENGTH, tiny.WIDTH), jnp.float32))
+    low = SHAPE((2, 16, 16, 3), jnp.float32)
+    run = functools.partial(draw, stage, guided=guided, sampler=sampler)
+    levels, count = padded_grid(stage.schedule, 4)
+    keys = seed_keys([0, 1], 1)
+    out = jax.eval_shape(run, params, cond, cond, low, keys, jnp.float32(2.0), levels, count)
+    assert out.shape == (2, 32, 32, 3)
+    assert out.dtype == jnp.float32
+
+
+def test_the_renderer():
+    f = jax.tree.map(lambda a: a[0], splits.as_arrays([fx.make(cls="dog")]))
+    out = jax.eval_shape(lambda f, key: render(f, nuisance.sample(key), 16), f, jax.random.key(0))
+    assert out.dtype == jnp.float32
+
+
+def test_metrics():
+    x, mask = SHAPE((2, 4, 4, 3), jnp.float32), SHAPE((2, 4, 4), jnp.float32)
+    assert jax.eval_shape(psnr, x, x).dtype == jnp.float32
+    assert jax.eval_shape(masked_psnr, x, x, mask).dtype == jnp.float32
