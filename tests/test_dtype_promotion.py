@@ -9,7 +9,7 @@ import tiny
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.generate import draw, seed_keys
-from imagic_jax.diffusion.sampling import padded_grid
+from imagic_jax.diffusion.schedule import padded_grid
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland import nuisance, splits
 from imagic_jax.flatland.render import render

@@ -31,10 +31,9 @@ def test_all_weights_together_stay_small():
 
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory):
-    """`imagic edit` with no picture and no text, on a shorter schedule."""
+    """`imagic edit` with no picture and no text."""
     folder = tmp_path_factory.mktemp("edited") / "out"
-    flags = ["--config.tuning.base.steps=60", "--config.embedding.steps=40", "--steps=12"]
-    assert main(["edit", "--quiet", f"--out={folder}", *flags]) == 0
+    assert main(["edit", "--quiet", f"--out={folder}"]) == 0
     return folder
 
 
@@ -47,17 +46,16 @@ def test_the_shipped_example_comes_back_at_eta_0(edited):
     assert not any("looks like nothing" in w for w in result["warnings"])
 
 
-def test_the_edit_changes_the_subject_more_than_the_frame(edited):
-    source, zero, one = (
-        np.asarray(pil.open(edited / name), np.float32) / 255
-        for name in ("input.png", "edited_eta0_seed0.png", "edited_eta1_seed0.png")
-    )
-    change = np.abs(one - zero).mean(-1)
-    size = change.shape[0]
-    middle = change[size // 4 : -size // 8, size // 8 : -size // 8].mean()
-    border = np.concatenate([change[: size // 10].ravel(), change[-size // 20 :].ravel()]).mean()
-    assert middle > border
-    assert np.abs(zero - source).mean() < 0.12
+def test_pictures_move_away_from_the_input_as_eta_grows(edited):
+    def pixels(name):
+        return np.asarray(pil.open(edited / name), np.float32) / 255
+
+    etas = json.loads((edited / "result.json").read_text())["etas"]
+    first = pixels("edited_eta0_seed0.png")
+    away = [np.square(pixels(f"edited_eta{e:g}_seed0.png") - first).mean() for e in etas]
+    assert away == sorted(away)
+    assert away[-1] > 1e-4
+    assert np.abs(first - pixels("input.png")).mean() < 0.12
 
 
 def test_plain_samples_show_named_colours(tmp_path):

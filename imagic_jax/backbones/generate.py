@@ -20,7 +20,7 @@ from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.sampling import Sampler
-from imagic_jax.diffusion.schedule import Grid
+from imagic_jax.diffusion.schedule import Grid, padded_grid
 from imagic_jax.typing import Image, Params
 
 
@@ -119,7 +119,7 @@ def drawing_programs(
         stage = cascade.stages[i]
         many = jax.tree.map(lambda a: shape(batch, *a.shape[1:], dtype=a.dtype), conds[i])
         side = stage.low_res_size and cascade.stages[i - 1].size
-        grid = loops.padded_grid(stage.schedule, sampling.steps[i])
+        grid = padded_grid(stage.schedule, sampling.steps[i])
         return draw.lower(
             stage,
             jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), stage_params[i]),
@@ -176,7 +176,7 @@ def generate(
         rows = np.minimum(np.arange(start, start + sampling.batch), count - 1)
         image = None
         for i, stage in enumerate(run):
-            levels, num_steps = loops.padded_grid(stage.schedule, sampling.steps[i])
+            levels, num_steps = padded_grid(stage.schedule, sampling.steps[i])
             scale = sampling.guidance[i]
             take = functools.partial(jax.tree.map, lambda a, r=rows: a[r])
             if before_stage is not None:

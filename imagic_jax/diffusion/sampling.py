@@ -8,26 +8,16 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
 from imagic_jax.diffusion import steps
 from imagic_jax.diffusion.prediction import Prediction, Sample, with_x0
-from imagic_jax.diffusion.schedule import Grid, Schedule, grid
+from imagic_jax.diffusion.schedule import Grid, Schedule
 from imagic_jax.diffusion.thresholding import limit, limits_x0
 
 Sampler = Literal["ddim", "ddpm"]
 #: (x_t, t) -> Prediction; guidance and conditioning are inside.
 Denoiser = Callable[[Sample, Array], Prediction]
-
-
-def padded_grid(schedule: Schedule, num_steps: int) -> tuple[Grid, Array]:
-    """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler."""
-    rows = grid(schedule, num_steps)
-    pad = schedule.num_train_timesteps - num_steps
-    # On the host: another number of steps compiles nothing.
-    return jax.tree.map(lambda a: np.pad(np.asarray(a), (0, pad)), rows), jnp.int32(num_steps)
 
 
 def sample(

@@ -178,6 +178,22 @@ def grid(schedule: Schedule, num_steps: int) -> Grid:
     diffusers' DDIM lands on t - T//N instead, which is the same wherever the spacing divides
     evenly, and its `leading` grids do.
     """
+    t, *columns = _columns(schedule, num_steps)
+    return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns))
+
+
+def padded_grid(schedule: Schedule, num_steps: int) -> tuple[Grid, Array]:
+    """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler.
+
+    Padded on the host: another number of steps compiles nothing.
+    """
+    pad = schedule.num_train_timesteps - num_steps
+    t, *columns = (np.pad(c, (0, pad)) for c in _columns(schedule, num_steps))
+    return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns)), jnp.int32(num_steps)
+
+
+def _columns(schedule: Schedule, num_steps: int) -> tuple[np.ndarray, ...]:
+    """The fields of `Grid` on the host."""
     t = timesteps(schedule, num_steps)
     table = schedule.alphas_cumprod()
     here = table[t]
@@ -187,8 +203,8 @@ def grid(schedule: Schedule, num_steps: int) -> Grid:
         landing = np.where(
             previous >= 0, table[np.maximum(previous, 0)], schedule.final_alpha_cumprod()
         )
-    columns = (here, 1.0 - here, landing, 1.0 - landing)
-    return Grid(jnp.asarray(t, jnp.int32), *(jnp.asarray(c, jnp.float32) for c in columns))
+    levels = (here, 1.0 - here, landing, 1.0 - landing)
+    return t.astype(np.int32), *(c.astype(np.float32) for c in levels)
 
 
 def add_noise(schedule: Schedule, x0, eps, t: Int[Array, "b"]):

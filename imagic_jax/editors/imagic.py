@@ -318,7 +318,7 @@ def render(
     items = [(eta, seed) for eta in etas for seed in seeds]
     eta = np.array([e for e, _ in items], np.float32)
     conds = [interpolate(fit.stages[0], eta)]
-    conds += [repeat(f.target, len(items)) for f in fit.stages[1:]]
+    conds += [repeat(jax.device_get(f.target), len(items)) for f in fit.stages[1:]]
     stages = [
         p if f.delta is None else adapters.merge(p, f.delta)
         for p, f in zip(params["stages"], fit.stages, strict=True)

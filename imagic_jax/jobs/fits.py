@@ -3,6 +3,7 @@
 `fit.json` is written last: a folder without it is not a finished fit.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -36,7 +37,8 @@ def save_fit(folder: Path, fit: Fit, about: dict[str, Any], square: pil.Image) -
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((fresh / "arrays").absolute(), _to_tree(fit))
     square.save(fresh / "input.png")
-    (fresh / "fit.json").write_text(json.dumps({"schema": SCHEMA, **about}, indent=2) + "\n")
+    record = {"schema": SCHEMA, **about, "files": _digests(fresh / "arrays")}
+    (fresh / "fit.json").write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -74,15 +76,30 @@ def load_fit(folder: Path) -> Fit:
     """
     import orbax.checkpoint as ocp
 
+    broken = UserError(
+        f"--fit: the arrays in {folder / 'arrays'} are missing, broken or cut off;"
+        " fit the picture again"
+    )
+    # Looked at before Orbax does: its readers go on complaining after the error.
+    if _digests(folder / "arrays") != read_about(folder).get("files"):
+        raise broken
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore((folder / "arrays").absolute())
         return _from_tree(tree)
     except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
-        raise UserError(
-            f"--fit: the arrays in {folder / 'arrays'} are missing, broken or cut off;"
-            " fit the picture again"
-        ) from error
+        raise broken from error
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                file, "sha256"
+            ).hexdigest()
+    return found
 
 
 def _to_tree(fit: Fit) -> dict[str, Any]:

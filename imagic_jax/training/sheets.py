@@ -9,7 +9,7 @@ from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.generate import draw, seed_keys
 from imagic_jax.backbones.imagen import PixelStage
 from imagic_jax.backbones.text import states
-from imagic_jax.diffusion.sampling import padded_grid
+from imagic_jax.diffusion.schedule import padded_grid
 from imagic_jax.report.strips import enlarge, grid
 from imagic_jax.training.data import CaptionTable, draw_batch
 from imagic_jax.training.tasks import StageTask

@@ -11,8 +11,8 @@ from imagic_jax.diffusion import analytic
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.loss import denoising_loss
 from imagic_jax.diffusion.prediction import Prediction
-from imagic_jax.diffusion.sampling import padded_grid, sample
-from imagic_jax.diffusion.schedule import Schedule, grid
+from imagic_jax.diffusion.sampling import sample
+from imagic_jax.diffusion.schedule import Schedule, grid, padded_grid
 
 MEAN, STD = 0.3, 0.5
 FREE = {"clip_sample": False}

@@ -115,11 +115,11 @@ def test_interpolation_ends_at_both_texts():
     target = Cond(jnp.ones((1, 2, 3)), mask=jnp.ones((1, 2)), pooled=jnp.full((1, 4), 7.0))
     opt = target._replace(states=-jnp.ones((1, 2, 3)), pooled=jnp.zeros((1, 4)))
     fit = StageFit(target, opt, None)
-    cond = imagic.interpolate(fit, jnp.array([0.0, 1.0, 0.25, 1.5]))
+    cond = imagic.interpolate(fit, np.array([0.0, 1.0, 0.25, 1.5]))
     np.testing.assert_allclose(cond.states[:, 0, 0], [-1.0, 1.0, -0.5, 2.0])
     np.testing.assert_array_equal(cond.pooled, jnp.full((4, 4), 7.0))
     assert cond.mask.shape == (4, 2)
-    untouched = imagic.interpolate(StageFit(target, None, None), jnp.array([0.3]))
+    untouched = imagic.interpolate(StageFit(target, None, None), np.array([0.3]))
     np.testing.assert_allclose(untouched.states, target.states, atol=1e-6)
 
 
