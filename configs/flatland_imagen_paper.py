@@ -1,7 +1,7 @@
 """Imagic on the built-in cascade with the paper's schedule for Imagen: 100 / 1500 / 1500 steps.
 
-One noise draw per step, as there. The rates are this model's: its embedding's entries are of order
-one (T5-XXL's are smaller), and one picture per step at 1e-4 would forget the text.
+One noise draw per step, as there. The rates are not the paper's but guesses for this model, whose
+embedding's entries are of order one.
 """
 
 from pathlib import Path

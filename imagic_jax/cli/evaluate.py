@@ -108,7 +108,7 @@ COMMAND = Command(
     usage=(
         "fidelity: draws pictures from captions and reads their factors. imagic: edits benchmark"
         " pictures and scores them against the ideal edits, beside copying the input, sampling"
-        " from the text and editing without fine-tuning. An interrupted run goes on."
+        " from the text and editing without fine-tuning; interrupted, it goes on."
     ),
     define=define,
     main=main,

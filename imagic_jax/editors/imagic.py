@@ -143,8 +143,13 @@ def start_tuning(params: Params, config: TuningConfig) -> LoopState:
 
 def _data(params: Params, picture: Picture, cond: Cond, key: PRNGKeyArray, rate: float) -> Any:
     """What a step reads."""
-    rate_ = jnp.float32(rate)
-    return {"params": params, "picture": picture, "cond": cond, "key": key, "rate": rate_}
+    return {
+        "params": params,
+        "picture": picture,
+        "cond": cond,
+        "key": key,
+        "rate": jnp.float32(rate),  # traced: another rate compiles nothing
+    }
 
 
 def embed(

@@ -10,6 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from imagic_jax.backbones import adapters
+from imagic_jax.backbones.adapters import TrainSpec
+from imagic_jax.backbones.contracts import Cascade
 from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Loaded, fingerprint
 from imagic_jax.editors import imagic
@@ -22,6 +25,7 @@ from imagic_jax.jobs.timing import StageTime
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
 from imagic_jax.runtime.progress import Reporter
+from imagic_jax.typing import Params
 
 FIRST_STEPS = 20  # losses of the first embedding steps tell how familiar the picture is
 
@@ -61,6 +65,7 @@ def edit(
     cascade, settings = loaded.cascade, request.settings
     source = pictures.load_source(request.image, cascade.size, request.crop)
     text = checked_text(request.text)
+    _check_patterns(cascade, loaded.params, settings)
     job = {
         "image_sha256": source.digest,
         "text": text,
@@ -134,6 +139,22 @@ def edit(
             notes=tuple(notes),
         )
         return render_and_report(job_to_draw, cascade, params, times, began, ahead, reporter, stop)
+
+
+def _check_patterns(cascade: Cascade, params: Params, settings: EditSettings) -> None:
+    """Refuses a `train` pattern that chooses nothing, before anything is written.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    stages = zip(cascade.stages, params["stages"], settings.tuning, strict=True)
+    for stage, stage_params, config in stages:
+        if config is None:
+            continue
+        try:
+            adapters.split(stage_params, TrainSpec(config.train))
+        except ValueError as error:
+            raise UserError(f"config.tuning.{stage.name}.train: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

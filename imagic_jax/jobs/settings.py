@@ -32,6 +32,9 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
         UserError: a value is no number, out of range, or names a stage that the model lacks.
     """
     config = config.to_dict()
+    for section in ("embedding", "tuning", "sampling", "etas", "seeds", "seed"):
+        if section not in config:
+            raise UserError(f"the preset lacks config.{section}")
     names = [s.name for s in cascade.stages]
     tuning = config["tuning"]
     for section, entries in (("tuning", tuning), ("sampling", config["sampling"])):
@@ -42,6 +45,9 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
                     f" it has {', '.join(names)}"
                 )
     sampling = config["sampling"]
+    for name in names:
+        if name not in sampling:
+            raise UserError(f"the preset lacks config.sampling.{name}")
     rows = [sampling[n] for n in names]
     return EditSettings(
         embedding=_optimisation(EmbeddingConfig, config["embedding"], "config.embedding"),

@@ -159,6 +159,17 @@ def test_a_loss_that_is_no_number_stops_with_advice(imagic, flags, tmp_path):
     assert not (tmp_path / "o" / "fit").exists()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"), [("(", "no regular expression"), ("nowhere", "matches no parameter")]
+)
+def test_patterns_that_choose_nothing_are_refused(imagic, flags, tmp_path, pattern, words):
+    code, _, err = imagic("edit", *flags, "--out=o", f"--config.tuning.base.train={pattern}")
+    assert code == 2
+    assert words in err
+    assert "config.tuning.base.train" in err
+    assert not (tmp_path / "o").exists()
+
+
 def test_fits_that_are_none_are_refused(imagic, flags, tmp_path):
     assert imagic("edit", *flags, "--out=o", "--quiet")[0] == 0
     for folder, words in (("nowhere", "there is no folder"), ("o", "did you mean o/fit")):

@@ -52,6 +52,14 @@ def test_bad_values_are_refused_by_name(config, change, words):
         settings.from_config(config, TINY)
 
 
+@pytest.mark.parametrize("section", ["embedding", "sampling", "seeds"])
+def test_a_preset_without_a_section_is_refused(config, section):
+    with config.unlocked():
+        del config[section]
+    with pytest.raises(UserError, match=f"lacks config.{section}"):
+        settings.from_config(config, TINY)
+
+
 def test_lists_need_an_entry():
     assert settings.listed("0, 0.5,", "--eta") == ["0", "0.5"]
     with pytest.raises(UserError, match="--eta"):
