@@ -3,8 +3,8 @@
     python benchmarks/edit_speed.py --paper --json=benchmarks/results/edit_speed-cpu.json
 
 Cold: a fresh process with an empty compile cache. Warm: a fresh process with the cache of the one
-before. Second edit: another text and other amounts in a process that has edited already; it must compile
-nothing. Run it on an otherwise idle machine.
+before. Second edit: another text and other amounts in a process that has edited already; it must
+compile nothing. Run it on an otherwise idle machine.
 """
 
 import json
