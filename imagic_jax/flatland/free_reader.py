@@ -1,8 +1,9 @@
 """Reading factors off a picture whose nuisance is not known, e.g. one drawn from text alone.
 
 Analysis-by-synthesis again, now fitting the nuisance as well: the nearest pictures of a large bank
-propose (f, u), gradient descent through the renderer refines each u, and the factors of the best
+propose (f, u), Levenberg-Marquardt through the renderer refines each u, and the factors of the best
 explanation are read, after one more look at every single-factor neighbour under the refined u.
+Derivatives are differences of pictures: compiling the renderer's gradients took minutes per class.
 """
 
 import functools
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland import nuisance, splits
@@ -25,26 +26,24 @@ from imagic_jax.flatland.render import render_class
 SIZE = 32  # free fits run at this size; every factor can be seen at it
 _SOFT = 1.0  # blur under which bank pictures are compared, pixels
 _CHUNK = 64  # rows of one program
-#: Rounds of refinement: steps, and how many explanations per picture stay after them.
-_ROUNDS = ((10, 2), (30, 1))
+_TOGETHER = 48  # pictures whose derivatives are in memory at once
+#: Rounds of refinement: iterations, blur, and how many explanations per picture stay after them.
+_ROUNDS = ((4, 2.0, 3), (4, 1.0, 2), (5, 0.0, 1))
 
-#: Step sizes of the refinement per leaf: about a tenth of each law's half width.
-_RATES: dict[str, float] = {
+#: What is refined, and the differences that derivatives are taken over: a third of a pixel or so,
+#: so that the steps of anti-aliased edges are smoothed.
+_STEPS: dict[str, float] = {
     "position": 0.01,
-    "scale": 0.004,
-    "facing": 0.0,
-    "hue": 0.003,
-    "tone": 0.01,
-    "light": 0.01,
-    "horizon": 0.008,
-    "sky": 0.008,
-    "sun": 0.02,
-    "clouds": 0.015,
-    "lands": 0.015,
-    "texture": 0.0,
+    "scale": 0.005,
+    "hue": 0.004,
+    "tone": 0.02,
+    "light": 0.05,
+    "horizon": 0.01,
+    "sky": 0.01,
+    "sun": 0.01,
+    "clouds": 0.01,
+    "lands": 0.01,
     "hatch": 0.05,
-    "mark": 0.0,
-    "mark_on": 0.0,
 }
 
 #: What the widest law draws: refinement stays inside.
@@ -110,45 +109,74 @@ def _draw_class(cls: int, f: Factors, u: Nuisance) -> Float[Array, "k h w 3"]:
     return jax.vmap(lambda f, u: render_class(cls, f, u, SIZE, 1))(f, u)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _errors(
-    cls: int, f: Factors, u: Nuisance, pictures: Float[Array, "k h w 3"]
-) -> Float[Array, " k"]:
-    """Errors of factor assignments of one class, each under its own nuisance."""
-    return jnp.mean(jnp.square(_draw_class(cls, f, u) - pictures), axis=(1, 2, 3))
+def _draw(f: Factors, u: Nuisance, softness: float = 0.0) -> Float[np.ndarray, "n values"]:
+    """Pictures of any factors, each under its own nuisance, blurred and flattened."""
+    return blur(_by_class(_draw_class, f, u), softness).reshape(len(np.asarray(f.cls)), -1)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+def _free(u: Nuisance) -> Float[np.ndarray, "n p"]:
+    """The numbers that refinement changes, in the order of `_STEPS`."""
+    return np.concatenate([np.reshape(getattr(u, n), (len(u.scale), -1)) for n in _STEPS], axis=1)
+
+
+def _with_free(u: Nuisance, x: Float[np.ndarray, "n p"]) -> Nuisance:
+    """`u` with those numbers replaced."""
+    leaves, at = {}, 0
+    for name in _STEPS:
+        shape = np.shape(getattr(u, name))[1:]
+        width = int(np.prod(shape, dtype=int))
+        leaves[name] = x[:, at : at + width].reshape(len(x), *shape)
+        at += width
+    return u._replace(**leaves)
+
+
+def _bounded(u: Nuisance) -> Nuisance:
+    """Inside the law: without it a yellow ball is explained as an orange one, its hue turned."""
+    return u._replace(**{n: np.clip(getattr(u, n), *b) for n, b in _BOUNDS.items()})
+
+
 def _refine(
-    cls: int,
     f: Factors,
     u: Nuisance,
-    pictures: Float[Array, "k h w 3"],
-    steps: Int[Array, " k"],
-) -> tuple[Nuisance, Float[Array, " k"]]:
-    """Adam on every row's nuisance for `steps[0]` steps, inside the law's bounds.
+    pictures: Float[np.ndarray, "n 32 32 3"],
+    iterations: int,
+    softness: float,
+) -> tuple[Nuisance, Float[np.ndarray, " n"]]:
+    """Levenberg-Marquardt on every row's nuisance; returns it with its mean squared error.
 
-    Without bounds a yellow ball is explained as an orange one with its hue turned.
+    Both sides are blurred by `softness` pixels, which pulls shapes from further away.
     """
-    rates = Nuisance(*(jnp.full_like(a, _RATES[n]) for n, a in u._asdict().items()))
-    count = steps[0]
+    widths = np.concatenate([np.full(np.size(getattr(u, k)[0]), h) for k, h in _STEPS.items()])
+    n, p = len(pictures), len(widths)
+    owner = np.repeat(np.arange(n), p)
+    damping = np.full(n, 1e-2)
+    goal = blur(pictures, softness).reshape(n, -1)
+    drawn = _draw(f, u, softness)
+    error = np.square(drawn - goal).mean(axis=1)
+    for _ in range(iterations):
+        x = _free(u)
+        moved = (x[:, None] + np.diag(widths)).reshape(n * p, p)
+        owned_f, owned_u = jax.tree.map(lambda a: a[owner], (f, u))
+        there = _draw(owned_f, _with_free(owned_u, moved), softness).reshape(n, p, -1)
+        jacobian = there - drawn[:, None]  # per step of each number: comparable columns
+        gram = jacobian @ jacobian.swapaxes(1, 2)
+        slope = jacobian @ (goal - drawn)[..., None]
+        diagonal = np.einsum("npp->np", gram)
+        ridge = damping[:, None] * (diagonal + 0.01 * diagonal.mean(axis=1, keepdims=True) + 1e-9)
+        step = np.linalg.solve(gram + ridge[..., None] * np.eye(p), slope)[..., 0]
+        tried = _bounded(_with_free(u, x + np.clip(step, -4.0, 4.0) * widths))
+        redrawn = _draw(f, tried, softness)
+        new = np.square(redrawn - goal).mean(axis=1)
+        better = new < error
+        u = jax.tree.map(functools.partial(_choose, better), tried, u)
+        drawn, error = _choose(better, redrawn, drawn), np.where(better, new, error)
+        damping *= np.where(better, 0.3, 10.0)
+    return u, error
 
-    def total(u):
-        return _errors(cls, f, u, pictures).sum()
 
-    def body(i, carry):
-        u, m, v = carry
-        g = jax.grad(total)(u)
-        m = jax.tree.map(lambda m, g: 0.8 * m + 0.2 * g, m, g)
-        v = jax.tree.map(lambda v, g: 0.95 * v + 0.05 * g * g, v, g)
-        fade = 1.0 - 0.9 * i / count
-        u = jax.tree.map(lambda u, m, v, r: u - fade * r * m / (jnp.sqrt(v) + 1e-7), u, m, v, rates)
-        bounded = {n: jnp.clip(getattr(u, n), *limits) for n, limits in _BOUNDS.items()}
-        return u._replace(**bounded), m, v
-
-    zero = jax.tree.map(jnp.zeros_like, u)
-    u, _, _ = jax.lax.fori_loop(0, count, body, (u, zero, zero))
-    return u, _errors(cls, f, u, pictures)
+def _choose(better: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Rows of `a` where `better`, else of `b`."""
+    return np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
 def _propose(picture: np.ndarray, known: Bank, count: int) -> np.ndarray:
@@ -175,29 +203,34 @@ def read_free(pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 5) -> l
         pictures: what to read.
         proposals: explanations per picture that are tried; the best few are worked out.
     """
+    blocks = range(0, len(pictures), _TOGETHER)
+    return [r for i in blocks for r in _read_block(pictures[i : i + _TOGETHER], proposals)]
+
+
+def _read_block(pictures: np.ndarray, proposals: int) -> list[FreeReading]:
     known = bank()
+    flat = np.asarray(pictures, np.float32).reshape(len(pictures), -1)
     rows = np.stack([_propose(p, known, proposals) for p in pictures])
-    f = jax.tree.map(lambda a: a[rows.ravel()], known.factors)
-    u = jax.tree.map(lambda a: a[rows.ravel()], known.nuisance)
-    for steps, keep in _ROUNDS:
-        each = len(np.asarray(f.cls)) // len(pictures)
-        many = np.repeat(pictures, each, axis=0)
-        u, errors = _by_class(_refine, f, u, many, np.full(len(many), steps))
+    f, u = jax.tree.map(lambda a: np.asarray(a)[rows.ravel()], (known.factors, known.nuisance))
+    for iterations, softness, keep in _ROUNDS:
+        each = len(f.cls) // len(flat)
+        many = np.repeat(np.asarray(pictures, np.float32), each, axis=0)
+        u, errors = _refine(f, u, many, iterations, softness)
         order = errors.reshape(-1, each).argsort(axis=1)[:, :keep]
-        best = (order + np.arange(len(pictures))[:, None] * each).ravel()
+        best = (order + np.arange(len(flat))[:, None] * each).ravel()
         f, u = jax.tree.map(lambda a, b=best: a[b], (f, u))
     # One more look: every single-factor neighbour of the best, under the same nuisance.
     near, owner = [], []
-    for i in range(len(pictures)):
+    for i in range(len(flat)):
         seen = Factors(*(int(a[i]) for a in f))
         options = [seen, *fx.neighbours(seen)]
         near += options
         owner += [i] * len(options)
     own = np.array(owner)
-    under = jax.tree.map(lambda a: a[own], u)
-    errors = _by_class(_errors, splits.as_arrays(near), under, pictures[own])
+    drawn = _draw(splits.as_arrays(near), jax.tree.map(lambda a: a[own], u))
+    errors = np.square(drawn - flat[own]).mean(axis=1)
     readings = []
-    for i in range(len(pictures)):
+    for i in range(len(flat)):
         mine = np.flatnonzero(own == i)
         winner = mine[errors[mine].argmin()]
         one = jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), u)
