@@ -1,4 +1,8 @@
-"""The training loss: the model's own target at uniformly drawn timesteps (Ho et al. 2020, 14)."""
+"""The training loss: the model's own target at uniformly drawn timesteps (Ho et al. 2020, 14).
+
+The timesteps of a batch are evenly spaced from one random start (Kingma et al. 2021, Variational
+Diffusion Models, I.1): each is uniform, and a small batch covers all noise levels.
+"""
 
 from collections.abc import Callable
 
@@ -16,9 +20,12 @@ Network = Callable[[Sample, Int[Array, "b"]], Array]
 def draw(
     schedule: Schedule, key: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.float32
 ) -> tuple[Int[Array, "b"], Sample]:
-    """t ~ U{0..T-1} and eps ~ N(0, I) for a batch of the given shape."""
+    """t ~ U{0..T-1}, evenly spaced, and eps ~ N(0, I) for a batch of the given shape."""
     t_key, eps_key = jax.random.split(key)
-    t = jax.random.randint(t_key, (shape[0],), 0, schedule.num_train_timesteps)
+    count, steps = shape[0], schedule.num_train_timesteps
+    start = jax.random.uniform(t_key, (), jnp.float32)
+    spaced = (start + jnp.arange(count, dtype=jnp.float32) / count) % 1.0
+    t = jnp.minimum((spaced * steps).astype(jnp.int32), steps - 1)
     return t, jax.random.normal(eps_key, shape, dtype)
 
 

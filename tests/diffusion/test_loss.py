@@ -1,0 +1,31 @@
+"""The training loss: timesteps that cover the levels, and a closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imagic_jax.diffusion import loss
+from imagic_jax.diffusion.schedule import Schedule
+
+SCHEDULE = Schedule.from_config({"beta_schedule": "squaredcos_cap_v2", "prediction_type": "sample"})
+
+
+def test_timesteps_of_a_batch_cover_all_levels():
+    t, _ = loss.draw(SCHEDULE, jax.random.key(0), (8, 2, 2, 1))
+    assert sorted((np.asarray(t) // 125).tolist()) == list(range(8))
+
+
+def test_each_timestep_is_uniform():
+    keys = jax.random.split(jax.random.key(1), 4000)
+    t, _ = jax.vmap(lambda k: loss.draw(SCHEDULE, k, (3, 1, 1, 1)))(keys)
+    for column in np.asarray(t).T:
+        counts = np.histogram(column, bins=10, range=(0, 1000))[0]
+        assert np.square(counts - 400).sum() / 400 < 27.9  # chi-squared, 9 degrees, p = 0.001
+        assert 0 <= column.min() and column.max() <= 999
+
+
+def test_a_network_that_answers_zero_pays_the_picture():
+    x0 = jnp.full((64, 4, 4, 1), 0.5)
+    paid = loss.denoising_loss(lambda x, t: jnp.zeros_like(x), SCHEDULE, x0, jax.random.key(2))
+    assert float(paid) == pytest.approx(0.25, rel=1e-6)
