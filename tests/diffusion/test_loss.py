@@ -22,7 +22,8 @@ def test_each_timestep_is_uniform():
     for column in np.asarray(t).T:
         counts = np.histogram(column, bins=10, range=(0, 1000))[0]
         assert np.square(counts - 400).sum() / 400 < 27.9  # chi-squared, 9 degrees, p = 0.001
-        assert 0 <= column.min() and column.max() <= 999
+        assert column.min() >= 0
+        assert column.max() <= 999
 
 
 def test_a_network_that_answers_zero_pays_the_picture():
