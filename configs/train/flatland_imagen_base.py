@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 6400,
+            "steps": 12000,
             "learning_rate": 1e-3,
             "warmup": 300,
             "decay": 0.3,

@@ -28,6 +28,7 @@ class Score(NamedTuple):
     preservation: float  # share of the factors that the edit leaves alone and that stayed
     identity: float  # share of the mark's bits recovered
     joint: bool  # success, everything preserved, identity >= 5/6
+    read_joint: bool  # the same without the gates
     residual: float
     undecided: float
     background_psnr: float  # dB, outside the edit; NaN where the edit is everywhere
@@ -60,6 +61,7 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
         ]
         preserved = float(np.mean(same_factors))
         success = bool(right and valid)
+        kept_all = preserved == 1.0 and identity >= LEAST_IDENTITY - 1e-6
         scores.append(
             Score(
                 seen=fx.describe(reading.factors),
@@ -67,7 +69,8 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
                 read_success=bool(right),
                 preservation=preserved,
                 identity=identity,
-                joint=success and preserved == 1.0 and identity >= LEAST_IDENTITY - 1e-6,
+                joint=success and kept_all,
+                read_joint=bool(right) and kept_all,
                 residual=float(reading.residual),
                 undecided=float(undecided[i]),
                 background_psnr=float(outside[i]) if background.mean() >= 0.1 else float("nan"),

@@ -54,6 +54,18 @@ def test_the_chosen_eta_has_the_best_joint_success():
     assert len({line.count("|") for line in text.splitlines()}) == 1
 
 
+def test_the_best_eta_of_each_picture_has_its_own_row():
+    rows = [
+        row(item, eta=e, joint=float(e == best))
+        for item, best in (("a", 0.5), ("b", 1.0))
+        for e in (0.0, 0.5, 1.0)
+    ]
+    rows += [row(i, method=m, eta=None) for i in "ab" for m in ("copy", "oracle", "text-only")]
+    table = imagic_bench.table(rows)
+    assert table["imagic, eta chosen per picture by the scores"]["joint"] == 1.0
+    assert table["imagic, eta = 0.5 (chosen)"]["joint"] == 0.5
+
+
 @pytest.mark.parametrize("split", ["iid", "held-out", "phrase"])
 def test_prompts_belong_to_their_split_and_are_always_the_same(split):
     asked = fidelity.prompts(split, 24)
