@@ -1,9 +1,9 @@
 """Imagic on the built-in cascade, in about a minute on a laptop's CPU.
 
-The schedule was chosen by eye on a few validation pictures; it is not measured yet.
-
-Against the paper's schedule: several noise draws per step instead of one, so that far fewer steps
-do; a higher rate for the embedding, whose entries are of order one here.
+The schedule was chosen on 16 validation pictures. Against the paper's: several noise draws per step
+instead of one, so that far fewer steps do; a higher rate for the embedding, whose entries are of
+order one here; of the base, the residual blocks alone are tuned, which leaves the attention to the
+text as it was (tuned with it, the picture comes back as well, but edits come later and weaker).
 """
 
 from ml_collections import ConfigDict
@@ -16,24 +16,24 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     # A: the text embedding. `batch` is the number of noise draws per step.
-    config.embedding = ConfigDict({"steps": 80, "learning_rate": 0.01, "batch": 4})
+    config.embedding = ConfigDict({"steps": 80, "learning_rate": 0.02, "batch": 8})
     # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths.
     config.tuning = ConfigDict(
         {
-            "base": {"steps": 120, "learning_rate": 1e-4, "batch": 4, "train": ""},
+            "base": {"steps": 150, "learning_rate": 2e-4, "batch": 4, "train": "resnets"},
             "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": ""},
         }
     )
     # C: drawing. Guidance 1 is none (and costs half).
     config.sampling = ConfigDict(
         {
-            "base": {"steps": 20, "guidance": 3.0},
+            "base": {"steps": 20, "guidance": 4.0},
             "sr1": {"steps": 10, "guidance": 1.0},
             "sr2": {"steps": 6, "guidance": 1.0},
             "batch": 6,
             "sampler": "ddim",
         }
     )
-    config.etas = (0.0, 0.4, 0.6, 0.8, 1.0, 1.2)
+    config.etas = (0.0, 0.4, 0.7, 1.0, 1.25, 1.5)
     config.seeds = (0,)
     return config

@@ -30,7 +30,14 @@ Commands
 
 def run() -> None:
     """Entry point of the console command."""
-    sys.exit(main(sys.argv[1:]))
+    from imagic_jax.runtime.ahead import compiling
+
+    code = main(sys.argv[1:])
+    if compiling():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:

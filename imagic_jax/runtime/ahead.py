@@ -16,6 +16,16 @@ from typing import Any
 Lowering = Callable[[], Any]
 _WORKERS = min(4, os.cpu_count() or 1)
 _POLL = 0.2  # seconds
+_NAME = "imagic-compile-ahead"
+
+
+def compiling() -> bool:
+    """Whether a program is being compiled in the background.
+
+    XLA cannot be stopped in the middle, and an interpreter that ends meanwhile aborts: such a
+    process must end by `os._exit`.
+    """
+    return any(thread.name == _NAME for thread in threading.enumerate())
 
 
 class Ahead:
@@ -31,7 +41,7 @@ class Ahead:
         for row in programs.items():
             self._waiting.put(row)
         self._threads = [
-            threading.Thread(target=self._work, daemon=True)
+            threading.Thread(target=self._work, daemon=True, name=_NAME)
             for _ in range(min(_WORKERS, len(programs)))
         ]
 

@@ -1,5 +1,8 @@
 """Help that reads well, and one clear sentence with exit code 2 for everything else."""
 
+import subprocess
+import sys
+
 import pytest
 from PIL import Image as pil
 
@@ -91,3 +94,43 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert words in line
     assert "Traceback" not in line
     assert {p.name for p in tmp_path.iterdir()} == before
+
+
+_STOPPED_WHILE_COMPILING = """
+import sys, threading, time
+import jax, jax.numpy as jnp
+from imagic_jax.cli import main as program
+from imagic_jax.runtime.ahead import Ahead
+
+lowered = threading.Event()
+
+def long(x):
+    for _ in range(1500):
+        x = jnp.sin(x @ x) + jnp.sort(x)
+    return x
+
+def lower():
+    program = jax.jit(long).lower(jnp.ones((8, 8)))
+    lowered.set()
+    return program
+
+def main(argv):
+    with Ahead({"long": lower}):
+        lowered.wait()
+        time.sleep(0.5)
+        print("stopped", file=sys.stderr)
+        return 2
+
+program.main = main
+program.run()
+"""
+
+
+def test_a_program_that_stops_while_compiling_ends_with_its_code_and_no_more():
+    ended = subprocess.run(
+        [sys.executable, "-c", _STOPPED_WHILE_COMPILING],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (2, "stopped\n")
