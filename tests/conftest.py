@@ -8,9 +8,38 @@ os.environ.setdefault("IMAGIC_CACHE", tempfile.mkdtemp(prefix="imagic-cache-"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints how far the networks are from the recorded PyTorch outputs, where that was tested."""
+    errors = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "parity":
+                flavour, dtype, error = value
+                errors.setdefault(flavour, {})[dtype] = f"{error:.1e}"
+    if errors:
+        terminalreporter.section("largest errors against PyTorch")
+        terminalreporter.write_line(f"{'flavour':<18}{'float64':>10}{'float32':>10}")
+    for flavour, row in sorted(errors.items()):
+        cells = (row.get(d, "not run") for d in ("float64", "float32"))
+        terminalreporter.write_line(f"{flavour:<18}" + "".join(f"{c:>10}" for c in cells))
+
+
+@pytest.fixture
+def parity(record_property):
+    """Function (flavour, ours, recorded) -> the largest error, which the summary shows."""
+
+    def compare(flavour, ours, recorded):
+        error = float(np.abs(ours - recorded).max())
+        record_property("parity", (flavour, str(ours.dtype), error))
+        return error
+
+    return compare
 
 
 @pytest.fixture(scope="session")

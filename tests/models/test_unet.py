@@ -16,19 +16,19 @@ def _apply(case, *args):
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_matches_pytorch_in_float64(recorded_unet, flavour):
+def test_matches_pytorch_in_float64(recorded_unet, flavour, parity):
     """Only float64 tells a wrong epsilon (4e-6) from rounding."""
     with jax.enable_x64(True):
         case = recorded_unet(flavour, jnp.float64)
         out = _apply(case)
     assert out.dtype == np.float64
-    assert np.abs(out - case.outputs["out_out_f64"]).max() < 5e-7
+    assert parity(flavour, out, case.outputs["out_out_f64"]) < 5e-7
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_matches_pytorch_in_float32(recorded_unet, flavour):
+def test_matches_pytorch_in_float32(recorded_unet, flavour, parity):
     case = recorded_unet(flavour)
-    assert np.abs(_apply(case) - case.outputs["out_out"]).max() < 2e-5
+    assert parity(flavour, _apply(case), case.outputs["out_out"]) < 2e-5
 
 
 @pytest.mark.parametrize("flavour", ["sdxl", "x4", "if_ii"])
