@@ -41,9 +41,10 @@ def main(values: flags.FlagValues) -> None:
     loaded = load(config.model, None)
     checked = settings.from_config(config, loaded.cascade)
     out.mkdir(parents=True, exist_ok=True)
-    _same_run(
-        out, {"suite": suite, "part": part, "config": json.loads(config.to_json_best_effort())}
-    )
+    about = {"suite": suite, "part": part, "config": json.loads(config.to_json_best_effort())}
+    if suite == "fidelity":  # its splits are measured whole; items of edits can be added to
+        about["count"] = count
+    _same_run(out, about)
     with Reporter(values.quiet, every=30.0) as reporter:
         run = _fidelity if suite == "fidelity" else _imagic
         table = run(loaded, checked, part, count, out, reporter)
@@ -64,21 +65,24 @@ def _fidelity(loaded, settings, part, count, out: Path, reporter) -> str:
     from imagic_jax.jobs import output, pictures
     from imagic_jax.report.strips import enlarge, grid
 
-    rows, summaries = [], {}
+    summaries = {}
     for split in ("iid", "held-out", "phrase"):
-        found, drawn = fidelity.measure(loaded, settings, split, count, reporter, part)
-        rows += found
-        summaries[split] = fidelity.summary(found)
-        shown = [enlarge(pictures.to_pil(p), 96) for p in drawn[:32]]
-        sheet = grid([shown[i : i + 8] for i in range(0, len(shown) - 7, 8)], [""] * 8)
-        output.save_picture(sheet, out / f"samples-{split}.png")
+        kept = out / f"rows-{split}.jsonl"  # a split that was measured before is not drawn again
+        if kept.is_file():
+            rows = [json.loads(line) for line in kept.read_text().splitlines()]
+        else:
+            rows, drawn = fidelity.measure(loaded, settings, split, count, reporter, part)
+            shown = [enlarge(pictures.to_pil(p), 96) for p in drawn[:32]]
+            sheet = grid([shown[i : i + 8] for i in range(0, len(shown) - 7, 8)], [""] * 8)
+            output.save_picture(sheet, out / f"samples-{split}.png")
+            output.write_text(kept, "".join(json.dumps(r) + "\n" for r in rows))
+        summaries[split] = fidelity.summary(rows)
     lines = ["| split | prompts | named factors right | all named right |", "|---|---|---|---|"]
     for split, s in summaries.items():
         lines.append(
             f"| {split} | {s['prompts']} | {s['named_factors_right']:.3f} |"
             f" {s['all_named_right']:.3f} |"
         )
-    (out / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     output.write_text(out / "summary.json", json.dumps(summaries, indent=2) + "\n")
     return "\n".join(lines)
 
@@ -108,7 +112,7 @@ COMMAND = Command(
     usage=(
         "fidelity: draws pictures from captions and reads their factors. imagic: edits benchmark"
         " pictures and scores them against the ideal edits, beside copying the input, sampling"
-        " from the text and editing without fine-tuning; interrupted, it goes on."
+        " from the text and editing without fine-tuning. Interrupted, it goes on."
     ),
     define=define,
     main=main,

@@ -25,14 +25,25 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return x * jax.nn.sigmoid(x)
 
 
+def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x * sigmoid(1.702 x): OpenAI's CLIP was trained with this approximation."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
 def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """max(x, 0)."""
     return jnp.maximum(x, 0.0)
 
 
-_BY_NAME = {"silu": silu, "swish": silu, "gelu": gelu, "relu": relu}
+_BY_NAME = {
+    "silu": silu,
+    "swish": silu,
+    "gelu": gelu,
+    "quick_gelu": quick_gelu,
+    "relu": relu,
+}
 
 
 def activation(name: str) -> Callable[[Array], Array]:
-    """The function that diffusers' `act_fn` calls `name`."""
+    """The function that diffusers' `act_fn` or transformers' `hidden_act` calls `name`."""
     return _BY_NAME[name]

@@ -1,4 +1,4 @@
-"""The residual block of the UNets and its two ways of taking in the time embedding."""
+"""The residual block of the UNets and the VAE, and its ways of taking in the time embedding."""
 
 from typing import Literal
 
@@ -34,23 +34,26 @@ class ResnetBlock(nn.Module):
     dtype: DType = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Features, temb: TimeEmbedding) -> Float[Array, "b h2 w2 o"]:
-        """Maps features to `features_out` channels, conditioned on the time embedding."""
+    def __call__(self, x: Features, temb: TimeEmbedding | None) -> Float[Array, "b h2 w2 o"]:
+        """Maps features to `features_out` channels, conditioned on the time embedding if any."""
         act = activation(self.act)
         h = act(GroupNorm(self.num_groups, self.epsilon, self.dtype, name="norm1")(x))
         if self.resample is not None:
             x, h = resample(x, self.resample), resample(h, self.resample)
         h = Conv(self.features_out, dtype=self.dtype, name="conv1")(h)
 
-        t = temb if self.skip_time_act else act(temb)
-        width = 2 * self.features_out if self.scale_shift else self.features_out
-        t = Linear(width, dtype=self.dtype, name="time_emb_proj")(t)[:, None, None, :]
         norm2 = GroupNorm(self.num_groups, self.epsilon, self.dtype, name="norm2")
-        if self.scale_shift:
-            scale, shift = jnp.split(t, 2, axis=-1)
-            h = norm2(h) * (1 + scale) + shift
+        if temb is None:
+            h = norm2(h)
         else:
-            h = norm2(h + t)
+            t = temb if self.skip_time_act else act(temb)
+            width = 2 * self.features_out if self.scale_shift else self.features_out
+            t = Linear(width, dtype=self.dtype, name="time_emb_proj")(t)[:, None, None, :]
+            if self.scale_shift:
+                scale, shift = jnp.split(t, 2, axis=-1)
+                h = norm2(h) * (1 + scale) + shift
+            else:
+                h = norm2(h + t)
         h = Conv(self.features_out, dtype=self.dtype, name="conv2")(act(h))
 
         if x.shape[-1] != self.features_out:

@@ -1,5 +1,6 @@
 """The kinds of networks a model folder can hold, told apart by its `config.json`."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imagic_jax.models import T5Config, T5Encoder, UNet2DCondition, UNetConfig
+from imagic_jax.models import (
+    AutoencoderKL,
+    CLIPTextConfig,
+    CLIPTextModel,
+    T5Config,
+    T5Encoder,
+    UNet2DCondition,
+    UNetConfig,
+    VAEConfig,
+)
 from imagic_jax.typing import DType
 from imagic_jax.weights.errors import WeightsError
 
@@ -22,12 +32,17 @@ class Family:
       build: (config.json as a dict, compute dtype) -> module.
       inputs: module -> the smallest inputs it takes, as shapes by argument name.
       conv_names: config -> names of linear modules that the file keeps as 1x1 convolutions.
+      modern: (key, shape) in a file, which may be old -> what today's files say.
     """
 
     stem: str
     build: Callable[[Mapping[str, Any], DType], nn.Module]
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
     conv_names: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
+    modern: Callable[[str, tuple[int, ...]], tuple[str, tuple[int, ...]]] = lambda key, shape: (
+        key,
+        shape,
+    )
 
 
 def _unet_inputs(module: UNet2DCondition) -> dict[str, jax.ShapeDtypeStruct]:
@@ -52,7 +67,52 @@ def _integers(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.int32)
 
 
+def _clip_inputs(module: CLIPTextModel) -> dict[str, jax.ShapeDtypeStruct]:
+    return {"input_ids": _integers(1, module.config.max_position_embeddings)}
+
+
+def _vae_inputs(module: AutoencoderKL) -> dict[str, jax.ShapeDtypeStruct]:
+    size = module.config.factor
+    return {"image": _floats(1, size, size, module.config.in_channels)}
+
+
+def _modern_clip(key: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """transformers 5 writes `CLIPTextModel` without its prefix."""
+    if key.startswith(("text_model.", "text_projection.")):
+        return key, shape
+    return f"text_model.{key}", shape
+
+
+_OLD_VAE = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_VAE_ATTENTION = re.compile(r"(.*mid_block\.attentions\.0)\.([a-z_]+)((?:\.0)?\.(?:weight|bias))$")
+
+
+def _modern_vae(key: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Files of SD1's and SD2's time name the attention's layers otherwise, some as convolutions."""
+    match = _VAE_ATTENTION.match(key)
+    if match is None:
+        return key, shape
+    where, name, rest = match.groups()
+    as_linear = shape[:2] if shape[2:] == (1, 1) else shape
+    return f"{where}.{_OLD_VAE.get(name, name)}{rest}", as_linear
+
+
+_CLIP = Family(
+    stem="model",
+    build=lambda config, dtype: CLIPTextModel(CLIPTextConfig.from_dict(config), dtype),
+    inputs=_clip_inputs,
+    modern=_modern_clip,
+)
+
 FAMILIES = {
+    "AutoencoderKL": Family(
+        stem="diffusion_pytorch_model",
+        build=lambda config, dtype: AutoencoderKL(VAEConfig.from_dict(config), dtype),
+        inputs=_vae_inputs,
+        modern=_modern_vae,
+    ),
+    "CLIPTextModel": _CLIP,
+    "CLIPTextModelWithProjection": _CLIP,
     "UNet2DConditionModel": Family(
         stem="diffusion_pytorch_model",
         build=lambda config, dtype: UNet2DCondition(UNetConfig.from_dict(config), dtype),

@@ -19,7 +19,12 @@ from imagic_jax.typing import Array, DType, Params
 from imagic_jax.weights.errors import WeightsError
 from imagic_jax.weights.families import Family, family_of, parameter_shapes
 from imagic_jax.weights.layout import Slot, flatten, slots, unflatten
-from imagic_jax.weights.safetensors_io import open_tensors, replacing, write_tensors
+from imagic_jax.weights.safetensors_io import (
+    StoredTensor,
+    open_tensors,
+    replacing,
+    write_tensors,
+)
 
 # Left over in published files: CLIP's position table, T5's second copy of its token embedding.
 _HARMLESS = (".position_ids", "encoder.embed_tokens.weight")
@@ -36,7 +41,7 @@ def load_part(
     param_dtype: DType = jnp.float32,
     place: Place | None = None,
 ) -> tuple[nn.Module, Params]:
-    """Opens a model folder: a UNet or a T5 encoder, by its `config.json`.
+    """Opens a model folder: a UNet, a VAE, a CLIP text tower or a T5 encoder, by its `config.json`.
 
     Args:
       folder: holds `config.json` and safetensors weights (one file or shards, full or fp16).
@@ -61,15 +66,17 @@ def load_part(
     except (WeightsError, UnsupportedConfig) as error:
         raise type(error)(f"{folder / 'config.json'}: {error}") from error
     table = _slots(family, module, config)
-    with open_tensors(folder, family.stem) as tensors:
+    with open_tensors(folder, family.stem) as stored:
+        tensors = _modern(str(folder), family, stored)
         _check(
             str(folder),
             {key: slot.torch_shape for key, slot in table.items()},
-            {key: t.shape for key, t in tensors.items() if not key.endswith(_HARMLESS)},
+            {key: shape for key, (_, shape) in tensors.items()},
         )
         params = {}
         for key, slot in table.items():
-            array = slot.from_torch(tensors[key].read(param_dtype))
+            tensor, shape = tensors[key]
+            array = slot.from_torch(tensor.read(param_dtype).reshape(shape))
             params[slot.path] = place(slot.path, array) if place else jnp.asarray(array)
     return module, unflatten(params)
 
@@ -126,6 +133,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise WeightsError(f"{path}: expected a JSON object, found {type(config).__name__}")
     return config
+
+
+def _modern(
+    where: str, family: Family, stored: Mapping[str, StoredTensor]
+) -> dict[str, tuple[StoredTensor, tuple[int, ...]]]:
+    """The tensors of a file, perhaps an old one, under the names and shapes of today's files."""
+    found: dict[str, tuple[StoredTensor, tuple[int, ...]]] = {}
+    for key, tensor in stored.items():
+        if key.endswith(_HARMLESS):
+            continue
+        name, shape = family.modern(key, tensor.shape)
+        if name in found:
+            raise WeightsError(f"{where}: {key} and {found[name][0].key} are the same tensor")
+        found[name] = tensor, shape
+    return found
 
 
 def _slots(family: Family, module: nn.Module, config: Mapping[str, Any]) -> dict[str, Slot]:

@@ -117,14 +117,12 @@ def _nothing_found(folder: Path, stem: str) -> str:
     pickles = [n for n in names if n.endswith(_PICKLES)]
     if not pickles:
         return f"{folder}: no {stem}.safetensors here (found: {', '.join(names) or 'nothing'})"
-    loader = (
-        "transformers import T5EncoderModel"
-        if stem == "model"
-        else ("diffusers import UNet2DConditionModel")
-    )
+    config = json.loads((folder / "config.json").read_text())
+    library = "diffusers" if "_class_name" in config else "transformers"
+    name = config.get("_class_name") or config["architectures"][0]
     return (
         f"{folder}: only pickled weights ({pickles[0]}), which are not opened because they can run "
-        f'code. Convert them where you trust them: python -c "from {loader} as M; '
+        f'code. Convert them where you trust them: python -c "from {library} import {name} as M; '
         f"M.from_pretrained('{folder}').save_pretrained('{folder}')\""
     )
 
