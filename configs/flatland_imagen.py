@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths.
     config.tuning = ConfigDict(
         {
-            "base": {"steps": 150, "learning_rate": 1.5e-4, "batch": 6, "train": "resnets"},
+            "base": {"steps": 120, "learning_rate": 1.2e-4, "batch": 6, "train": "resnets"},
             "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": ""},
         }
     )
@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
             "sampler": "ddim",
         }
     )
-    config.etas = (0.0, 0.6, 1.0, 1.5, 2.0, 2.5)
+    config.etas = (0.0, 0.5, 0.8, 1.0, 1.5, 2.0)
     config.seeds = (0,)
     return config
