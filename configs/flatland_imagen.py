@@ -3,9 +3,9 @@
 The schedule was chosen on 16 validation pictures. Against the paper's: several noise draws per step
 instead of one, so that far fewer steps do; a higher rate for the embedding, whose entries are of
 order one here. Of the base, the residual blocks alone are tuned, which leaves the attention to the
-text as it was: with it, edits come later and weaker. The etas go beyond 1, where pose and colour
-edits of this model appear; an embedding that moves further (twice the rate) brings them earlier,
-but takes along what the text does not name, the place above all.
+text as it was: with it, edits come later and weaker. The picture comes back well at eta 0, and the
+etas go far beyond 1, where this model's edits appear while place, style and mark stay. An embedding
+that moves further brings edits before 1, but takes along what the text does not name.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths.
     config.tuning = ConfigDict(
         {
-            "base": {"steps": 120, "learning_rate": 1.2e-4, "batch": 6, "train": "resnets"},
+            "base": {"steps": 150, "learning_rate": 2e-4, "batch": 4, "train": "resnets"},
             "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": ""},
         }
     )
@@ -36,6 +36,6 @@ def get_config() -> ConfigDict:
             "sampler": "ddim",
         }
     )
-    config.etas = (0.0, 0.5, 0.8, 1.0, 1.5, 2.0)
+    config.etas = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)
     config.seeds = (0,)
     return config

@@ -62,7 +62,7 @@ def test_the_edit_changes_the_subject_and_leaves_the_frame(edited):
     def pixels(name):
         return np.asarray(pil.open(edited / name), np.float32) / 255
 
-    change = np.abs(pixels("edited_eta1_seed0.png") - pixels("edited_eta0_seed0.png")).mean(-1)
+    change = np.abs(pixels("edited_eta2_seed0.png") - pixels("edited_eta0_seed0.png")).mean(-1)
     quarter = len(change) // 4
     middle = np.zeros(change.shape, bool)
     middle[quarter:-quarter, quarter:-quarter] = True
