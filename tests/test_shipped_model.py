@@ -46,23 +46,23 @@ def test_the_shipped_example_comes_back_at_eta_0(edited):
     assert not any("looks like nothing" in w for w in result["warnings"])
 
 
-def test_pictures_move_away_from_the_input_as_eta_grows(edited):
-    def pixels(name):
-        return np.asarray(pil.open(edited / name), np.float32) / 255
+def pixels(path):
+    return np.asarray(pil.open(path), np.float32) / 255
 
+
+def test_pictures_move_away_from_the_input_as_eta_grows(edited):
     etas = json.loads((edited / "result.json").read_text())["etas"]
-    first = pixels("edited_eta0_seed0.png")
-    away = [np.square(pixels(f"edited_eta{e:g}_seed0.png") - first).mean() for e in etas]
+    first = pixels(edited / "edited_eta0_seed0.png")
+    away = [np.square(pixels(edited / f"edited_eta{e:g}_seed0.png") - first).mean() for e in etas]
     assert away == sorted(away)
     assert away[-1] > 1e-4
-    assert np.abs(first - pixels("input.png")).mean() < 0.12
+    assert np.abs(first - pixels(edited / "input.png")).mean() < 0.12
 
 
 def test_the_edit_changes_the_subject_and_leaves_the_frame(edited):
-    def pixels(name):
-        return np.asarray(pil.open(edited / name), np.float32) / 255
-
-    change = np.abs(pixels("edited_eta2_seed0.png") - pixels("edited_eta0_seed0.png")).mean(-1)
+    change = np.abs(
+        pixels(edited / "edited_eta2_seed0.png") - pixels(edited / "edited_eta0_seed0.png")
+    ).mean(-1)
     quarter = len(change) // 4
     middle = np.zeros(change.shape, bool)
     middle[quarter:-quarter, quarter:-quarter] = True
@@ -79,7 +79,7 @@ def test_plain_samples_show_named_colours(tmp_path):
         assert len(files) == 3
         right = 0
         for path in files:
-            picture = np.asarray(pil.open(path), np.float32) / 255
+            picture = pixels(path)
             size = picture.shape[0]
             centre = picture[size // 2 : 3 * size // 4, size // 3 : 2 * size // 3].mean((0, 1))
             right += int(centre.argmax() == channel)

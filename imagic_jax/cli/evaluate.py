@@ -27,6 +27,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
+    from imagic_jax.backbones import registry
     from imagic_jax.jobs import output, settings
     from imagic_jax.runtime.progress import Reporter
 
@@ -41,10 +42,11 @@ def main(values: flags.FlagValues) -> None:
     loaded = load(config.model, None)
     checked = settings.from_config(config, loaded.cascade)
     out.mkdir(parents=True, exist_ok=True)
-    about = {"suite": suite, "part": part, "config": json.loads(config.to_json_best_effort())}
-    if suite == "fidelity":  # its splits are measured whole; items of edits can be added to
-        about["count"] = count
-    _same_run(out, about)
+    decisive = json.loads(config.to_json_best_effort())
+    if suite == "fidelity":  # draws from text: nothing is fitted, and splits are measured whole
+        decisive = {n: decisive[n] for n in ("model", "sampling", "seeds")} | {"count": count}
+    weights = registry.fingerprint(loaded.folder)
+    _same_run(out, {"suite": suite, "part": part, "weights": weights, "config": decisive})
     with Reporter(values.quiet, every=30.0) as reporter:
         run = _fidelity if suite == "fidelity" else _imagic
         table = run(loaded, checked, part, count, out, reporter)
@@ -54,10 +56,21 @@ def main(values: flags.FlagValues) -> None:
 
 def _same_run(out: Path, about: dict[str, Any]) -> None:
     """One set of settings per result folder, so that resumed rows belong together."""
+    from imagic_jax.jobs import output
+
     path = out / "settings.json"
-    if path.is_file() and json.loads(path.read_text()) != about:
-        raise UserError(f"--out: {out} holds results of other settings; choose another folder")
-    path.write_text(json.dumps(about, indent=2) + "\n")
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:
+            before = None
+        if before != about:
+            what = output.differences(before, about) if isinstance(before, dict) else [path.name]
+            raise UserError(
+                f"--out: {out} holds results of other settings (different: {', '.join(what)});"
+                " choose another folder"
+            )
+    output.write_text(path, json.dumps(about, indent=2) + "\n")
 
 
 def _fidelity(loaded, settings, part, count, out: Path, reporter) -> str:
@@ -73,8 +86,8 @@ def _fidelity(loaded, settings, part, count, out: Path, reporter) -> str:
         else:
             rows, drawn = fidelity.measure(loaded, settings, split, count, reporter, part)
             shown = [enlarge(pictures.to_pil(p), 96) for p in drawn[:32]]
-            sheet = grid([shown[i : i + 8] for i in range(0, len(shown) - 7, 8)], [""] * 8)
-            output.save_picture(sheet, out / f"samples-{split}.png")
+            rows_of = [shown[i : i + 8] for i in range(0, len(shown), 8)]
+            output.save_picture(grid(rows_of, [""] * 8), out / f"samples-{split}.png")
             output.write_text(kept, "".join(json.dumps(r) + "\n" for r in rows))
         summaries[split] = fidelity.summary(rows)
     lines = ["| split | prompts | named factors right | all named right |", "|---|---|---|---|"]

@@ -22,15 +22,9 @@ from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import Fit
 from imagic_jax.evaluation.fidelity import to_free_size
 from imagic_jax.evaluation.items import Item
-from imagic_jax.evaluation.scoring import (
-    LEAST_IDENTITY,
-    MOST_RESIDUAL,
-    as_row,
-    score,
-    to_reading_size,
-)
-from imagic_jax.flatland import captions, free_reader
-from imagic_jax.flatland import factors as fx
+from imagic_jax.evaluation.scoring import MOST_RESIDUAL, as_row, judge, score, to_reading_size
+from imagic_jax.flatland import free_reader
+from imagic_jax.jobs import output
 from imagic_jax.jobs.sample import draw_texts
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.runtime.progress import Reporter
@@ -67,12 +61,11 @@ def run(
     """
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     path = out / "items.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    done = {r["item"] for r in rows if r["method"] == "text-only"}  # an item's last row
-    rows = [r for r in rows if r["item"] in done]
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    rows = _whole_items(path)
+    done = {r["item"] for r in rows}
+    output.write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
     left = [i for i in items if i.name not in done]
-    alone = text_only(loaded, left, settings) if left else {}
+    alone = text_only(loaded, left, settings, reporter) if left else {}
     progress = reporter.stage("items", len(items), len(done))
     for i, item in enumerate(left, len(done)):
         new = _one(loaded, item, settings, out / "pictures" / f"{item.name}.npz")
@@ -82,6 +75,18 @@ def run(
         rows += new
         progress.advance(i + 1)
     return rows
+
+
+def _whole_items(path: Path) -> list[dict[str, Any]]:
+    """The rows of all items that were finished; a run may have been killed in mid-line."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    done = {r["item"] for r in rows if r["method"] == "text-only"}  # an item's last row
+    return [r for r in rows if r["item"] in done]
 
 
 def _one(
@@ -121,7 +126,7 @@ def _one(
 
 
 def text_only(
-    loaded: Loaded, items: Sequence[Item], settings: EditSettings
+    loaded: Loaded, items: Sequence[Item], settings: EditSettings, reporter: Reporter
 ) -> dict[str, dict[str, Any]]:
     """The rows of pictures drawn from the target texts alone, by item.
 
@@ -129,28 +134,16 @@ def text_only(
     source's nuisance); they are valid by the same residual gate.
     """
     one = dataclasses.replace(settings, seeds=settings.seeds[:1])
-    drawn = draw_texts(loaded, [i.text for i in items], "", one, Reporter(quiet=True))
+    drawn = draw_texts(loaded, [i.text for i in items], "", one, reporter)
     small = to_reading_size(drawn)
     rows = {}
     for i, (item, reading) in enumerate(
         zip(items, free_reader.read_free(to_free_size(drawn)), strict=True)
     ):
         base = score(item, small[i : i + 1])[0]
-        edited = fx.changed(item.source, item.target)
-        kept = [n for n in fx.FACTOR_NAMES if n not in edited]
-        same = [int(getattr(reading.factors, n)) == int(getattr(item.source, n)) for n in kept]
-        right = captions.satisfies(reading.factors, captions.parse(item.text))
-        kept_all = all(same) and base.identity >= LEAST_IDENTITY - 1e-6
         valid = reading.residual <= MOST_RESIDUAL
-        read = base._replace(
-            seen=fx.describe(reading.factors),
-            success=right and valid,
-            read_success=right,
-            preservation=float(np.mean(same)),
-            joint=right and valid and kept_all,
-            read_joint=right and kept_all,
-            residual=reading.residual,
-        )
+        judged = judge(item, reading.factors, base.identity, valid)
+        read = base._replace(**judged, residual=reading.residual)
         rows[item.name] = as_row(item, read, method="text-only", eta=None, seed=one.seeds[0])
     return rows
 
@@ -187,10 +180,10 @@ def mean_scores(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 def _best_etas(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Imagic's rows at the best eta of each item and seed: what choosing by eye could reach."""
+    rank = itemgetter("joint", "read_joint", "read_success", "preservation")
     best: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         where = (row["item"], row["seed"])
-        rank = itemgetter("joint", "read_joint", "read_success", "preservation")
         if row["method"] == "imagic" and (where not in best or rank(row) > rank(best[where])):
             best[where] = row
     return list(best.values())

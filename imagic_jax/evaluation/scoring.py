@@ -9,6 +9,7 @@ from jaxtyping import Float
 from imagic_jax.evaluation.items import Item
 from imagic_jax.flatland import captions, reader
 from imagic_jax.flatland import factors as fx
+from imagic_jax.flatland.factors import Factors
 from imagic_jax.metrics.psnr import masked_psnr, psnr
 
 #: Gates of a valid output: explained by the world at all, and decided between source and ideal.
@@ -41,9 +42,6 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
     source, ideal = item.pictures()
     readings = reader.read(outputs, u, reader.candidates(item.source, item.target))
     undecided = reader.decided(outputs, source, ideal)
-    named = captions.parse(item.text)
-    edited = set(fx.changed(item.source, item.target))
-    kept = [n for n in fx.FACTOR_NAMES if n not in edited]
     many = jnp.asarray(outputs, jnp.float32)
     same = jnp.broadcast_to(jnp.asarray(source, jnp.float32), many.shape)
     background = background_mask(source, ideal)
@@ -54,23 +52,11 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
     for i, reading in enumerate(readings):
         bits = reader.read_mark(np.asarray(outputs[i]), reading, u)
         identity = float((bits == np.asarray(u.mark)).mean())
-        right = captions.satisfies(reading.factors, named)
         valid = reading.residual <= MOST_RESIDUAL and undecided[i] <= MOST_UNDECIDED
-        same_factors = [
-            int(getattr(reading.factors, n)) == int(getattr(item.source, n)) for n in kept
-        ]
-        preserved = float(np.mean(same_factors))
-        success = bool(right and valid)
-        kept_all = preserved == 1.0 and identity >= LEAST_IDENTITY - 1e-6
         scores.append(
             Score(
-                seen=fx.describe(reading.factors),
-                success=success,
-                read_success=bool(right),
-                preservation=preserved,
+                **judge(item, reading.factors, identity, bool(valid)),
                 identity=identity,
-                joint=success and kept_all,
-                read_joint=bool(right) and kept_all,
                 residual=float(reading.residual),
                 undecided=float(undecided[i]),
                 background_psnr=float(outside[i]) if background.mean() >= 0.1 else float("nan"),
@@ -78,6 +64,23 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
             )
         )
     return scores
+
+
+def judge(item: Item, seen: Factors, identity: float, valid: bool) -> dict[str, Any]:
+    """What the factors that were read say about an edit: the fields of `Score` about factors."""
+    edited = set(fx.changed(item.source, item.target))
+    kept = [n for n in fx.FACTOR_NAMES if n not in edited]
+    same = [int(getattr(seen, n)) == int(getattr(item.source, n)) for n in kept]
+    right = bool(captions.satisfies(seen, captions.parse(item.text)))
+    kept_all = all(same) and identity >= LEAST_IDENTITY - 1e-6
+    return {
+        "seen": fx.describe(seen),
+        "success": right and valid,
+        "read_success": right,
+        "preservation": float(np.mean(same)),
+        "joint": right and valid and kept_all,
+        "read_joint": right and kept_all,
+    }
 
 
 def background_mask(

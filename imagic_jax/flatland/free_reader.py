@@ -3,7 +3,7 @@
 Analysis-by-synthesis again, now fitting the nuisance as well: the nearest pictures of a large bank
 propose (f, u), Levenberg-Marquardt through the renderer refines each u, and the factors of the best
 explanation are read, after one more look at every single-factor neighbour under the refined u.
-Derivatives are differences of pictures: compiling the renderer's gradients took minutes per class.
+Derivatives are differences of pictures: the renderer's gradients take long to compile.
 """
 
 import functools

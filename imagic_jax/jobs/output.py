@@ -58,7 +58,7 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
             before = None
         if before == dict(job):
             return True
-        what = ", ".join(_differences(before, job)) if isinstance(before, dict) else "job.json"
+        what = ", ".join(differences(before, job)) if isinstance(before, dict) else "job.json"
         raise UserError(
             f"--out: {folder} holds another job (different: {what}); choose another folder or"
             " add --overwrite"
@@ -103,12 +103,13 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Names of the entries in which two nested mappings differ, e.g. "sampling.base.steps"."""
     found = []
     for key in sorted({*a, *b}):
         x, y = a.get(key), b.get(key)
         if isinstance(x, dict) and isinstance(y, dict):
-            found += _differences(x, y, f"{prefix}{key}.")
+            found += differences(x, y, f"{prefix}{key}.")
         elif x != y:
             found.append(f"{prefix}{key}")
     return found

@@ -29,63 +29,81 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
     """Reads a preset's `ConfigDict` for a cascade.
 
     Raises:
-        UserError: a value is no number, out of range, or names a stage that the model lacks.
+        UserError: a value is missing, no number, out of range, or names a stage that the model
+            lacks.
     """
-    config = config.to_dict()
-    for section in ("embedding", "tuning", "sampling", "etas", "seeds", "seed"):
-        if section not in config:
-            raise UserError(f"the preset lacks config.{section}")
+    preset = config.to_dict()
     names = [s.name for s in cascade.stages]
-    tuning = config["tuning"]
-    for section, entries in (("tuning", tuning), ("sampling", config["sampling"])):
+    embedding, tuning, sampling = (
+        _section(preset, n, "config.") for n in ("embedding", "tuning", "sampling")
+    )
+    for where, entries in (("tuning", tuning), ("sampling", sampling)):
         for name in entries:
             if isinstance(entries[name], Mapping) and name not in names:
                 raise UserError(
-                    f"config.{section}.{name}: this model has no stage {name!r};"
+                    f"config.{where}.{name}: this model has no stage {name!r};"
                     f" it has {', '.join(names)}"
                 )
-    sampling = config["sampling"]
-    for name in names:
-        if name not in sampling:
-            raise UserError(f"the preset lacks config.sampling.{name}")
-    rows = [sampling[n] for n in names]
+    rows = [_section(sampling, n, "config.sampling.") for n in names]
+    steps, guidance = [], []
+    for name, row, stage in zip(names, rows, cascade.stages, strict=True):
+        where, most = f"config.sampling.{name}.", stage.schedule.num_train_timesteps
+        steps.append(whole(_entry(row, "steps", where), f"{where}steps", 1, most))
+        guidance.append(guidance_scale(_entry(row, "guidance", where), f"{where}guidance"))
+    batch, sampler = (_entry(sampling, n, "config.sampling.") for n in ("batch", "sampler"))
+    etas, seeds = (_several(preset, n, "config.") for n in ("etas", "seeds"))
     return EditSettings(
-        embedding=_optimisation(EmbeddingConfig, config["embedding"], "config.embedding"),
+        embedding=_optimisation(EmbeddingConfig, embedding, "config.embedding."),
         tuning=tuple(
-            _optimisation(TuningConfig, tuning[n], f"config.tuning.{n}") if n in tuning else None
+            _optimisation(
+                TuningConfig, _section(tuning, n, "config.tuning."), f"config.tuning.{n}."
+            )
+            if n in tuning
+            else None
             for n in names
         ),
         sampling=Sampling(
-            steps=tuple(
-                whole(
-                    row["steps"],
-                    f"config.sampling.{n}.steps",
-                    1,
-                    stage.schedule.num_train_timesteps,
-                )
-                for n, row, stage in zip(names, rows, cascade.stages, strict=True)
-            ),
-            guidance=tuple(
-                guidance_scale(row["guidance"], f"config.sampling.{n}.guidance")
-                for n, row in zip(names, rows, strict=True)
-            ),
-            batch=whole(sampling["batch"], "config.sampling.batch", 1, 4096),
-            sampler=choice(sampling["sampler"], "config.sampling.sampler", ("ddim", "ddpm")),
+            steps=tuple(steps),
+            guidance=tuple(guidance),
+            batch=whole(batch, "config.sampling.batch", 1, 4096),
+            sampler=choice(sampler, "config.sampling.sampler", ("ddim", "ddpm")),
         ),
-        etas=tuple(number(e, "config.etas") for e in config["etas"]),
-        seeds=tuple(whole(s, "config.seeds", 0, MOST_SEED) for s in config["seeds"]),
-        seed=whole(config["seed"], "config.seed", 0, MOST_SEED),
+        etas=tuple(number(e, "config.etas") for e in etas),
+        seeds=tuple(whole(s, "config.seeds", 0, MOST_SEED) for s in seeds),
+        seed=whole(_entry(preset, "seed", "config."), "config.seed", 0, MOST_SEED),
     )
 
 
+def _entry(values: Mapping[str, Any], name: str, where: str) -> Any:
+    """`values[name]`; `where` is how the user names `values`, with a dot."""
+    if name not in values:
+        raise UserError(f"the preset lacks {where}{name}")
+    return values[name]
+
+
+def _section(values: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    section = _entry(values, name, where)
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where}{name} must hold named settings, got {section!r}")
+    return section
+
+
+def _several(values: Mapping[str, Any], name: str, where: str) -> Sequence[Any]:
+    several = _entry(values, name, where)
+    if not isinstance(several, list | tuple) or not several:
+        raise UserError(f"{where}{name} must list one value or more, got {several!r}")
+    return several
+
+
 def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    steps, rate, batch = (_entry(values, n, where) for n in ("steps", "learning_rate", "batch"))
     checked = {
-        "steps": whole(values["steps"], f"{where}.steps", 0, 1_000_000),
-        "learning_rate": number(values["learning_rate"], f"{where}.learning_rate"),
-        "batch": whole(values["batch"], f"{where}.batch", 1, 4096),
+        "steps": whole(steps, f"{where}steps", 0, 1_000_000),
+        "learning_rate": number(rate, f"{where}learning_rate"),
+        "batch": whole(batch, f"{where}batch", 1, 4096),
     }
     if checked["learning_rate"] <= 0:
-        raise UserError(f"{where}.learning_rate must be above 0, got {checked['learning_rate']}")
+        raise UserError(f"{where}learning_rate must be above 0, got {checked['learning_rate']}")
     if "train" in values:
         checked["train"] = str(values["train"])
     return kind(**checked)

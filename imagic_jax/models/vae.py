@@ -109,8 +109,17 @@ class AutoencoderKL(nn.Module):
     ) -> tuple[Float[Array, "b h2 w2 d"], Float[Array, "b h2 w2 d"]]:
         """Pictures (B, H, W, 3) in [-1, 1] to the mean and log-variance of their latents.
 
-        H and W must be multiples of `config.factor`. The log-variance is clipped to [-30, 20].
+        The log-variance is clipped to [-30, 20].
+
+        Raises:
+          ValueError: H or W is no multiple of `config.factor`.
         """
+        factor = self.config.factor
+        if image.shape[1] % factor or image.shape[2] % factor:
+            raise ValueError(
+                f"the autoencoder takes sizes that are multiples of {factor}, got "
+                f"{image.shape[1]} x {image.shape[2]}"
+            )
         mean, logvar = jnp.split(self.quant_conv(self.encoder(image)), 2, axis=-1)
         return mean, jnp.clip(logvar, -30.0, 20.0)
 

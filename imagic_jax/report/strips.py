@@ -29,7 +29,7 @@ def grid(
     """A table of equally large pictures with headings above and labels on the left.
 
     Args:
-        rows: pictures, row by row, all rows of one length.
+        rows: pictures, row by row; the last row may be shorter.
         columns: a heading per column.
         labels: a label per row, of one or more lines (none: no room is left for them).
         title: one line above everything.

@@ -23,6 +23,10 @@ from imagic_jax.typing import DType
 from imagic_jax.weights.errors import WeightsError
 
 
+def _as_is(key: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    return key, shape
+
+
 @dataclass(frozen=True)
 class Family:
     """How to build one kind of network and where its weights are.
@@ -39,10 +43,7 @@ class Family:
     build: Callable[[Mapping[str, Any], DType], nn.Module]
     inputs: Callable[[Any], dict[str, jax.ShapeDtypeStruct]]
     conv_names: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
-    modern: Callable[[str, tuple[int, ...]], tuple[str, tuple[int, ...]]] = lambda key, shape: (
-        key,
-        shape,
-    )
+    modern: Callable[[str, tuple[int, ...]], tuple[str, tuple[int, ...]]] = _as_is
 
 
 def _unet_inputs(module: UNet2DCondition) -> dict[str, jax.ShapeDtypeStruct]:

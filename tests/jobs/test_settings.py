@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from ml_collections import ConfigDict
 
 from imagic_jax.backbones.contracts import Cascade
 from imagic_jax.errors import UserError
@@ -52,12 +53,47 @@ def test_bad_values_are_refused_by_name(config, change, words):
         settings.from_config(config, TINY)
 
 
-@pytest.mark.parametrize("section", ["embedding", "sampling", "seeds"])
-def test_a_preset_without_a_section_is_refused(config, section):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embedding",
+        "sampling",
+        "etas",
+        "seeds",
+        "seed",
+        "embedding.steps",
+        "embedding.learning_rate",
+        "tuning.base.batch",
+        "sampling.batch",
+        "sampling.sampler",
+        "sampling.sr1",
+        "sampling.base.steps",
+        "sampling.base.guidance",
+    ],
+)
+def test_a_preset_that_lacks_something_is_refused(config, name):
+    *path, last = name.split(".")
+    section = config
+    for step in path:
+        section = section[step]
     with config.unlocked():
-        del config[section]
-    with pytest.raises(UserError, match=f"lacks config.{section}"):
+        del section[last]
+    with pytest.raises(UserError, match=f"lacks config.{name}$"):
         settings.from_config(config, TINY)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"embedding": 3}, r"config\.embedding must hold named settings"),
+        ({"tuning": {"base": "resnets"}}, r"config\.tuning\.base must hold named settings"),
+        ({"etas": 0.5}, r"config\.etas must list"),
+        ({"seeds": ()}, r"config\.seeds must list"),
+    ],
+)
+def test_sections_and_lists_must_be_such(config, change, words):
+    with pytest.raises(UserError, match=words):
+        settings.from_config(ConfigDict({**config.to_dict(), **change}), TINY)
 
 
 def test_lists_need_an_entry():

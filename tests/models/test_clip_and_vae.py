@@ -85,6 +85,14 @@ def test_vae_matches_pytorch(folder, name, parity):
     assert parity(name, np.asarray(image), nhwc(arrays["out_decoded"])) < 2e-5
 
 
+def test_vae_refuses_sizes_that_it_cannot_halve(folder):
+    module, params = load_part(folder("vae_sd", "diffusion_pytorch_model"))
+    factor = module.config.factor
+    odd = jnp.zeros((1, 4 * factor, 4 * factor + 1, 3), jnp.float32)
+    with pytest.raises(ValueError, match=f"multiples of {factor}"):
+        module.apply({"params": params}, odd, method="encode")
+
+
 @pytest.mark.parametrize(
     ("name", "stem"),
     [("clip_text_proj_sdxl", "model"), ("vae_x4", "diffusion_pytorch_model")],
