@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagic_jax.backbones.imagen import LowRes, PixelStage
+from imagic_jax.backbones.codecs import Pixels
+from imagic_jax.backbones.stages import LowRes, UNetStage
 from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.flatland import captions
 from imagic_jax.models import T5Config, T5Encoder, UNet2DCondition, UNetConfig
@@ -104,16 +105,17 @@ def random_params(shapes, seed: int):
     return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
-def make_stage(row: dict) -> PixelStage:
-    """A tiny stage, as `registry.load_stage` would build it."""
+def make_stage(row: dict) -> UNetStage:
+    """A tiny stage, as `imagen.open_stage` would build it."""
     low_res = row.get("low_res")
-    return PixelStage(
+    return UNetStage(
         row["name"],
         row["size"],
         UNet2DCondition(
             UNetConfig.from_dict(unet_config(row["size"], PATCH[row["name"]], bool(low_res)))
         ),
         Schedule.from_config(SCHEDULER),
+        Pixels(PATCH[row["name"]]),
         LowRes(schedule=Schedule.from_config(NOISING), **low_res) if low_res else None,
     )
 

@@ -1,36 +1,134 @@
-"""From a model's name or folder to a `Cascade` and its parameters.
+"""From a model's name, folder or hub id to a `Cascade` and its parameters.
 
-A cascade on disk is `cascade.json` beside its stage folders; each stage folder is what diffusers
-writes (unet/, scheduler/, ...), so PyTorch opens the same files.
+A model is what PyTorch diffusers writes (`model_index.json` and a folder per part): Stable
+Diffusion 1, 2 and XL alone, or a cascade of DeepFloyd IF's stages and the x4 upscaler, named in
+order ("A,B,C"), or a folder with a `cascade.json` that names its stages. `open_model` reads configs
+only; weights are read when they are asked for, so that texts can be encoded and the text encoder
+dropped before anything else is in memory.
 """
 
+import dataclasses
 import hashlib
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from imagic_jax.backbones import imagen, stable_diffusion
 from imagic_jax.backbones.contracts import Cascade
-from imagic_jax.backbones.imagen import LowRes, PixelStage
-from imagic_jax.backbones.text import T5Text
-from imagic_jax.diffusion.schedule import Schedule
+from imagic_jax.backbones.stages import UNetStage
+from imagic_jax.backbones.text import CascadeText, CLIPText, SDXLText, T5Text, TextTower
 from imagic_jax.errors import UserError
-from imagic_jax.models import T5Encoder, UNet2DCondition
-from imagic_jax.typing import Params
-from imagic_jax.weights import load_part
-from imagic_jax.weights.tokenizer import Tokenizer
+from imagic_jax.models import CLIPTextModel, T5Encoder
+from imagic_jax.typing import DType, Params
+from imagic_jax.weights import hub, load_part
+from imagic_jax.weights.modules import build_part, part_shapes, random_part, read_json
+from imagic_jax.weights.pretrained_tokenizer import load_tokenizer
+from imagic_jax.weights.tokenizer import HashTokenizer
 
 MODELS = Path(__file__).parent.parent / "_models"
 FORMAT = 1
+NAMES = ("base", "sr1", "sr2")
 _PEEK = 1 << 20
+
+#: What a `model_index.json` may say -> which kind of model that is.
+FAMILIES = {
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionImg2ImgPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusionXLImg2ImgPipeline": "sdxl",
+    "StableDiffusionUpscalePipeline": "x4",
+    "IFPipeline": "if",
+    "IFImg2ImgPipeline": "if",
+    "IFSuperResolutionPipeline": "if_sr",
+    "IFImg2ImgSuperResolutionPipeline": "if_sr",
+}
+#: The folders of a model that are read, by family.
+_PARTS = {
+    "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "sdxl": (
+        "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
+    ),
+    "x4": ("unet", "vae", "text_encoder", "tokenizer", "scheduler", "low_res_scheduler"),
+    "if": ("unet", "text_encoder", "tokenizer", "scheduler"),
+    "if_sr": ("unet", "scheduler", "image_noising_scheduler"),
+}  # fmt: skip
 
 
 class Loaded(NamedTuple):
     """A cascade with its parameters and what its folder says about itself."""
 
     cascade: Cascade
-    params: Params  # {"text": ..., "stages": (...)}
-    card: dict[str, Any]  # cascade.json
-    folder: Path
+    params: Params  # {"text": (one tree per tower), "stages": (one tree per stage)}
+    card: dict[str, Any]  # cascade.json, or as much of one as other folders tell
+    opened: "Opened"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model whose weights are still on disk.
+
+    Attributes:
+        cascade: its structure.
+        card: see `Loaded`.
+        sources: the parameters' tree with the folder of each part in place of its parameters.
+        param_dtype: dtype of the stages' parameters.
+        text_dtype: dtype of the text towers' parameters.
+        random: draw weights instead of reading them (for timing).
+    """
+
+    cascade: Cascade
+    card: dict[str, Any]
+    sources: dict[str, Any]
+    param_dtype: DType = jnp.float32
+    text_dtype: DType = jnp.float32
+    random: bool = False
+
+    def load_text(self) -> Any:
+        """The text towers' parameters."""
+        return jax.tree.map(lambda f: self._load(f, self.text_dtype), self.sources["text"])
+
+    def load_stages(self) -> Any:
+        """The stages' parameters."""
+        return jax.tree.map(lambda f: self._load(f, self.param_dtype), self.sources["stages"])
+
+    def load(self) -> Loaded:
+        """Everything."""
+        params = {"text": self.load_text(), "stages": self.load_stages()}
+        return Loaded(self.cascade, params, self.card, self)
+
+    def stage_shapes(self) -> Any:
+        """`load_stages` as shapes, without reading weights."""
+        return jax.tree.map(lambda f: part_shapes(f, self.param_dtype), self.sources["stages"])
+
+    def text_shapes(self) -> Any:
+        """`load_text` as shapes."""
+        return jax.tree.map(lambda f: part_shapes(f, self.text_dtype), self.sources["text"])
+
+    def _load(self, folder: Path, dtype: DType) -> Params:
+        if self.random:
+            return random_part(folder, dtype)
+        return load_part(folder, param_dtype=dtype)[1]
+
+    def fingerprint(self) -> str:
+        """A short hash of the weights: names, sizes, first and last MiB of every file.
+
+        Reading a whole 8 GB checkpoint for every edit would cost more than it tells.
+        """
+        if self.random:
+            return "random weights"
+        digest = hashlib.sha256()
+        for folder in dict.fromkeys(jax.tree.leaves(self.sources)):
+            for path in sorted(folder.glob("*.safetensors")):
+                size = path.stat().st_size
+                digest.update(f"{folder.name}/{path.name}:{size}\n".encode())
+                with path.open("rb") as file:
+                    digest.update(file.read(_PEEK))
+                    file.seek(max(size - _PEEK, 0))
+                    digest.update(file.read(_PEEK))
+        return digest.hexdigest()[:16]
 
 
 def built_in() -> list[str]:
@@ -38,98 +136,200 @@ def built_in() -> list[str]:
     return sorted(p.parent.name for p in MODELS.glob("*/cascade.json"))
 
 
-def find(model: str | Path) -> Path:
-    """The folder of a built-in name or a path.
+def load(model: str | Path) -> Loaded:
+    """`open_model(model).load()`."""
+    return open_model(model).load()
+
+
+def open_model(
+    model: str | Path,
+    size: int | None = None,
+    *,
+    dtype: DType = jnp.float32,
+    param_dtype: DType = jnp.float32,
+    text_dtype: DType = jnp.float32,
+    random: bool = False,
+) -> Opened:
+    """Reads a model's configs.
+
+    Args:
+        model: a built-in name, a folder, a hub id, or several of the last two joined by commas,
+            small to large.
+        size: pixels per side to work at, of a latent model alone; None for its own.
+        dtype: compute dtype.
+        param_dtype, text_dtype: dtypes of the parameters.
+        random: weights (and tokenizers) need not be there and are made up.
 
     Raises:
-        UserError: there is no such model.
+        UserError: no such model, of a family that is not supported, or not a cascade in order.
+        weights.WeightsError: a part is missing or broken.
+        models.UnsupportedConfig: a part asks for something that is not implemented.
     """
-    here = MODELS / str(model)
-    if "/" not in str(model) and (here / "cascade.json").is_file():
-        return here
-    folder = Path(model).expanduser()
-    if (folder / "cascade.json").is_file():
-        return folder
-    if folder.is_dir():
-        raise UserError(f"the model folder {folder} has no cascade.json that names its stages")
-    names = ", ".join(built_in()) or "none is installed"
-    raise UserError(
-        f"there is no model {str(model)!r}: give a folder, or a built-in name ({names})"
+    reader = _Reader(size, dtype, random)
+    name = str(model)
+    folder = MODELS / name if "/" not in name and (MODELS / name).is_dir() else None
+    if folder is None and "," not in name:
+        folder = _find(name)
+    if folder is not None and (folder / "cascade.json").is_file():
+        card = _read_card(folder)
+        rows = card["stages"]
+        homes = [folder / r["folder"] if "folder" in r else _find(r["id"]) for r in rows]
+    else:
+        homes = [folder] if folder else [_find(n.strip()) for n in name.split(",") if n.strip()]
+        if not 1 <= len(homes) <= len(NAMES):
+            raise UserError(f"--model: {name!r} names {len(homes)} stages; 1 to 3 make a cascade")
+        rows = [{"name": n} for n, _ in zip(NAMES, homes, strict=False)]
+        card = {"name": ",".join(h.name for h in homes)}
+    for home, row in zip(homes, rows, strict=True):
+        reader.add(home, row, card)
+    cascade, sources = reader.result(card["name"])
+    if size not in (None, cascade.size) and reader.families[0] == "if":
+        raise UserError(
+            f"--size={size}: the model {cascade.name} only works at {cascade.size} pixels"
+        )
+    return Opened(
+        cascade=cascade,
+        card={**card, "family": reader.families[0]},
+        sources=sources,
+        param_dtype=param_dtype,
+        text_dtype=text_dtype,
+        random=random,
     )
 
 
-def load(model: str | Path) -> Loaded:
-    """Loads a whole cascade, float32.
+class _Reader:
+    """Collects the stages and towers of a cascade, small to large."""
+
+    def __init__(self, size: int | None, dtype: DType, random: bool):
+        self._size, self._dtype, self._random = size, dtype, random
+        self.families: list[str] = []
+        self._stages: list[UNetStage] = []
+        self._tuned: list[bool] = []
+        self._towers: list[TextTower] = []
+        self._of_stage: list[int] = []
+        self._stage_sources: list[Any] = []
+        self._text_sources: list[Any] = []
+
+    def add(self, folder: Path, row: dict[str, Any], card: dict[str, Any]) -> None:
+        """Appends the stage of one folder; `row` is its entry in cascade.json."""
+        family = family_of(folder)
+        if (family in ("x4", "if_sr")) != bool(self._stages):
+            order = "first" if self._stages else "behind another"
+            raise UserError(
+                f"--model: {folder} is a {family} model and cannot come {order}; name the stages"
+                " small to large: a base, then its super-resolution stages"
+            )
+        self.families.append(family)
+        before = self._stages[-1].size if self._stages else None
+        name, low = row["name"], row.get("low_res") or {}
+        if family in ("sd", "sdxl"):
+            stage = stable_diffusion.open_stage(folder, name, self._size, self._dtype)
+        elif family == "x4":
+            assert before is not None
+            stage = stable_diffusion.open_upscaler(folder, name, before, self._dtype)
+        else:
+            levels = imagen.IF_LEVELS | {k: v for k, v in low.items() if k != "size"}
+            low_size = low.get("size", before)
+            stage = imagen.open_stage(folder, name, low_size, levels, self._dtype)
+        self._stages.append(stage)
+        self._tuned.append(bool(row.get("tune", family != "x4")))
+        latent = ("vae",) if family in ("sd", "sdxl", "x4") else ()
+        self._stage_sources.append({part: folder / part for part in ("unet", *latent)})
+        if family != "if_sr":
+            self._add_text(folder, family, bool((card.get("text") or {}).get("closed_vocabulary")))
+        self._of_stage.append(len(self._towers) - 1)
+
+    def _add_text(self, folder: Path, family: str, closed: bool) -> None:
+        first = folder / "text_encoder"
+        module = build_part(first, self._dtype)
+        if family == "if":
+            if not isinstance(module, T5Encoder):
+                raise UserError(f"{first} is no T5 encoder")
+            tokenizer = self._tokenizer(folder / "tokenizer", module.config.vocab_size)
+            cleaning = "none" if closed else "simple"
+            self._towers.append(T5Text(module, tokenizer, closed, cleaning))
+            self._text_sources.append(first)
+            return
+        if not isinstance(module, CLIPTextModel):
+            raise UserError(f"{first} is no CLIP text model")
+        tokenizer = self._tokenizer(folder / "tokenizer", module.config.vocab_size)
+        if family != "sdxl":
+            self._towers.append(CLIPText(module, tokenizer, closed))
+            self._text_sources.append(first)
+            return
+        second = folder / "text_encoder_2"
+        other = build_part(second, self._dtype)
+        if not isinstance(other, CLIPTextModel):
+            raise UserError(f"{second} is no CLIP text model")
+        tokenizers = tokenizer, self._tokenizer(folder / "tokenizer_2", other.config.vocab_size)
+        index = read_json(folder / "model_index.json")
+        zero = bool(index.get("force_zeros_for_empty_prompt", True))
+        self._towers.append(SDXLText((module, other), tokenizers, zero))
+        self._text_sources.append({"text_encoder": first, "text_encoder_2": second})
+
+    def _tokenizer(self, folder: Path, vocabulary: int) -> Any:
+        if self._random and not folder.is_dir():
+            return HashTokenizer(vocabulary)
+        return load_tokenizer(folder)
+
+    def result(self, name: str) -> tuple[Cascade, dict[str, Any]]:
+        """The cascade, and the tree of folders."""
+        text = CascadeText(tuple(self._towers), tuple(self._of_stage))
+        cascade = Cascade(name, text, tuple(self._stages), tuple(self._tuned))
+        sources = {"text": tuple(self._text_sources), "stages": tuple(self._stage_sources)}
+        return cascade, sources
+
+
+def family_of(folder: Path) -> str:
+    """The kind of a model folder, a key of `FAMILIES`' values.
 
     Raises:
-        UserError: no such model, or its cascade.json is of another format.
-        weights.WeightsError: a tensor is missing, unused or wrongly shaped.
+        UserError: it has no model_index.json, or one of an unsupported pipeline.
     """
-    folder = find(model)
-    card = _read_json(folder / "cascade.json")
+    if not (folder / "model_index.json").is_file():
+        raise UserError(
+            f"--model: {folder} has no model_index.json, so it is no model folder of diffusers"
+        )
+    said = read_json(folder / "model_index.json").get("_class_name")
+    if said not in FAMILIES:
+        known = ", ".join(n for n in FAMILIES if "Img2Img" not in n)
+        raise UserError(f"--model: {folder} is for {said}, which is not supported (known: {known})")
+    return FAMILIES[said]
+
+
+def _find(name: str) -> Path:
+    """The local folder of one name: a built-in model, a folder, or a hub id's snapshot."""
+    here = MODELS / name
+    if "/" not in name and (here / "cascade.json").is_file():
+        return here
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if "/" not in name:
+        known = ", ".join(built_in()) or "none is installed"
+        raise UserError(
+            f"there is no model {name!r}: give a folder, a hub id (owner/name), or a built-in name"
+            f" ({known})"
+        )
+    index = hub.resolve(name, ())
+    return hub.resolve(name, _PARTS[family_of(index)])
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    card = read_json(folder / "cascade.json")
     if card.get("format") != FORMAT:
         raise UserError(
             f"{folder / 'cascade.json'} has format {card.get('format')!r}; this version reads"
             f" format {FORMAT}"
         )
-    stages, stage_params = [], []
-    for entry in card["stages"]:
-        stage, params = load_stage(folder, entry)
-        stages.append(stage)
-        stage_params.append(params)
-    encoder, text_params = load_part(folder / card["text"]["encoder"])
-    if not isinstance(encoder, T5Encoder):
-        raise UserError(f"{folder / card['text']['encoder']} is no T5 encoder")
-    text = T5Text(
-        encoder,
-        Tokenizer.load(folder / card["text"]["tokenizer"]),
-        len(stages),
-        bool(card["text"].get("closed_vocabulary")),
-    )
-    tuned = tuple(bool(e.get("tune")) for e in card["stages"])
-    cascade = Cascade(card["name"], text, tuple(stages), tuned)
-    return Loaded(cascade, {"text": text_params, "stages": tuple(stage_params)}, card, folder)
+    return card
 
 
-def load_stage(folder: Path, entry: dict[str, Any]) -> tuple[PixelStage, Params]:
-    """One stage of a cascade folder; `entry` is its row in cascade.json."""
-    home = folder / entry["folder"]
-    unet, params = load_part(home / "unet")
-    if not isinstance(unet, UNet2DCondition):
-        raise UserError(f"{home / 'unet'} is no UNet2DConditionModel")
-    schedule = Schedule.from_config(_read_json(home / "scheduler" / "scheduler_config.json"))
-    low_res = None
-    if entry.get("low_res"):
-        noising = _read_json(home / "image_noising_scheduler" / "scheduler_config.json")
-        low_res = LowRes(
-            size=entry["low_res"]["size"],
-            schedule=Schedule.from_config(noising),
-            sample_level=entry["low_res"]["sample_level"],
-            train_level=entry["low_res"]["train_level"],
-        )
-    return PixelStage(entry["name"], entry["size"], unet, schedule, low_res), params
+def snap_size(opened: Opened, size: int) -> int:
+    """The working size nearest to `size` that every network of a latent model can halve."""
+    multiple = stable_diffusion.size_multiple(_only(opened.cascade.stages))
+    return max(multiple, round(size / multiple) * multiple)
 
 
-def fingerprint(folder: Path) -> str:
-    """A short hash of a model's weights: names, sizes and the first and last MiB of every file.
-
-    Reading a whole 8 GB checkpoint for every edit would cost more than it tells.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_PEEK))
-            file.seek(max(size - _PEEK, 0))
-            digest.update(file.read(_PEEK))
-    return digest.hexdigest()[:16]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"the model folder lacks {path}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error})") from error
+def _only(stages: Sequence[Any]) -> UNetStage:
+    return stages[0]

@@ -115,14 +115,14 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out) if values.out else output.default_folder(image.stem, text)
 
     output.check_writable(out)
-    loaded = load(config.model, values.size)
+    opened = load(config.model, values.size)
     request = job.EditRequest(
         image=image,
         text=text,
         out=out,
         preset=preset_name(values),
         config=config.to_dict(),
-        settings=settings.from_config(config, loaded.cascade),
+        settings=settings.from_config(config, opened.cascade),
         negative=values.negative,
         crop=values.crop,
         overwrite=values.overwrite,
@@ -130,9 +130,9 @@ def main(values: flags.FlagValues) -> None:
         paste_back=values.paste_back,
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:
-        reporter.say(f"editing {image} to show “{text}” with {loaded.card['name']}")
+        reporter.say(f"editing {image} to show “{text}” with {opened.card['name']}")
         try:
-            result = job.edit(request, loaded, reporter, stop)
+            result = job.edit(request, opened, reporter, stop)
         except Interrupted as error:
             raise Interrupted(
                 f"{error}; the work so far is in {out}, the same command goes on from there"
@@ -147,7 +147,7 @@ def preset_name(values: flags.FlagValues) -> str:
 
 
 def load(model: str, size: str | None) -> Any:
-    """Starts JAX with the compile cache and loads a model.
+    """Starts JAX with the compile cache and opens a model; its weights are not read yet.
 
     Raises:
         UserError: there is no such model, or it cannot work at `size`.
@@ -157,13 +157,8 @@ def load(model: str, size: str | None) -> Any:
     from imagic_jax.runtime.compilation import use_cache
 
     use_cache()
-    loaded = registry.load(model)
-    own = loaded.cascade.size
-    if size is not None and settings.whole(size, "--size", 1, 65536) != own:
-        raise UserError(
-            f"--size={size}: the model {loaded.card['name']} only works at {own} pixels"
-        )
-    return loaded
+    asked = None if size is None else settings.whole(size, "--size", 8, 65536)
+    return registry.open_model(model, asked)
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:

@@ -27,7 +27,6 @@ def define(values: flags.FlagValues) -> None:
 
 
 def main(values: flags.FlagValues) -> None:
-    from imagic_jax.backbones import registry
     from imagic_jax.jobs import output, settings
     from imagic_jax.runtime.progress import Reporter
 
@@ -39,13 +38,13 @@ def main(values: flags.FlagValues) -> None:
     apply_rendering(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / f"evaluate-{suite}-{part}"
     output.check_writable(out)
-    loaded = load(config.model, None)
+    loaded = load(config.model, None).load()
     checked = settings.from_config(config, loaded.cascade)
     out.mkdir(parents=True, exist_ok=True)
     decisive = json.loads(config.to_json_best_effort())
     if suite == "fidelity":  # draws from text: nothing is fitted, and splits are measured whole
         decisive = {n: decisive[n] for n in ("model", "sampling", "seeds")} | {"count": count}
-    weights = registry.fingerprint(loaded.folder)
+    weights = loaded.opened.fingerprint()
     _same_run(out, {"suite": suite, "part": part, "weights": weights, "config": decisive})
     with Reporter(values.quiet, every=30.0) as reporter:
         run = _fidelity if suite == "fidelity" else _imagic

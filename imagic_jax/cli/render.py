@@ -34,18 +34,18 @@ def main(values: flags.FlagValues) -> None:
     about = fits.read_about(folder)
     config = ConfigDict(about["config"])
     apply_rendering(values, config)
-    loaded = load(about["model_source"], None)
+    opened = load(about["model_source"], str(about["size"]))
     request = job.AgainRequest(
         fit=folder,
         about=about,
-        settings=settings.from_config(config, loaded.cascade),
+        settings=settings.from_config(config, opened.cascade),
         out=Path(values.out) if values.out else folder.parent / "rendered",
         negative=values.negative,
         image=Path(values.image) if values.image else None,
         overwrite=values.overwrite,
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:
-        result = job.render_again(request, loaded, reporter, stop)
+        result = job.render_again(request, opened, reporter, stop)
     print_result(result, request.out)
 
 

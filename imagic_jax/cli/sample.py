@@ -27,7 +27,7 @@ def main(values: flags.FlagValues) -> None:
     config = values.config
     apply_sampling(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / "samples"
-    loaded = load(config.model, None)
+    loaded = load(config.model, None).load()
     checked = settings.from_config(config, loaded.cascade)
     with Reporter(values.quiet) as reporter:
         files = job.sample(texts, values.negative, loaded, checked, out, reporter)

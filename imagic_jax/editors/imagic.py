@@ -39,12 +39,20 @@ class EmbeddingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """Stage B, for one stage of the cascade. `train` is a pattern over parameter paths."""
+    """Stage B, for one stage of the cascade.
+
+    `train` is a pattern over parameter paths and `rank` that of LoRA, see `adapters.TrainSpec`.
+    """
 
     steps: int = 1500
     learning_rate: float = 1e-4
     batch: int = 1
     train: str = ""
+    rank: int = 0
+
+    @property
+    def spec(self) -> TrainSpec:
+        return TrainSpec(self.train, self.rank)
 
 
 class StageFit(NamedTuple):
@@ -134,9 +142,22 @@ def start_embedding(cond: Cond) -> LoopState:
     return LoopState(0, {"states": states, "adam": _ADAM.init(states)})
 
 
-def start_tuning(params: Params, config: TuningConfig) -> LoopState:
-    """Stage B before its first step; the trained values are float32 copies."""
-    trainable, _ = adapters.split(params, TrainSpec(config.train))
+def start_tuning(
+    params: Params, config: TuningConfig, key: PRNGKeyArray | None = None
+) -> LoopState:
+    """Stage B before its first step; the trained values are float32 copies. `key` starts LoRA.
+
+    Raises:
+        ValueError: the pattern chooses nothing, or parameters that are kept in 16 bits.
+    """
+    trainable, _ = adapters.split(params, config.spec, key)
+    for path, a in trainable.items():
+        if a.dtype.itemsize < 4:
+            raise ValueError(
+                f"{path} is kept in {a.dtype}: what is tuned must be kept in float32, because"
+                f" steps as small as a learning rate of {config.learning_rate:g} round away in 16"
+                " bits (tune by LoRA, or load the model in float32)"
+            )
     trainable = {path: jnp.array(a, jnp.float32) for path, a in trainable.items()}
     return LoopState(0, {"trainable": trainable, "adam": _ADAM.init(trainable)})
 
@@ -207,9 +228,13 @@ def tune(
     """
     data = _data(params, picture, cond, key, config.learning_rate)
     step = TuneStep(stage, config.batch)
-    return loop.run(
-        step, state or start_tuning(params, config), data, config.steps, on_chunk=on_chunk
-    )
+    start = state or start_tuning(params, config, lora_key(key))
+    return loop.run(step, start, data, config.steps, on_chunk=on_chunk)
+
+
+def lora_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Draws where LoRA starts, from a tuning's key; the steps fold in their index, below 2^31."""
+    return jax.random.fold_in(key, 2**32 - 1)
 
 
 def stage_key(key: PRNGKeyArray, part: str, index: int) -> PRNGKeyArray:

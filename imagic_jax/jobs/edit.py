@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from imagic_jax.backbones import adapters
-from imagic_jax.backbones.adapters import TrainSpec
-from imagic_jax.backbones.contracts import Cascade
+from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.generate import drawing_programs
-from imagic_jax.backbones.registry import Loaded, fingerprint
+from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors import imagic
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import fits, output, pictures
@@ -25,7 +25,6 @@ from imagic_jax.jobs.timing import StageTime
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
 from imagic_jax.runtime.progress import Reporter
-from imagic_jax.typing import Params
 
 FIRST_STEPS = 20  # losses of the first embedding steps tell how familiar the picture is
 
@@ -52,7 +51,7 @@ class EditRequest:
 
 
 def edit(
-    request: EditRequest, loaded: Loaded, reporter: Reporter, stop: StopFlag
+    request: EditRequest, opened: Opened, reporter: Reporter, stop: StopFlag
 ) -> dict[str, Any]:
     """Fits, renders and reports one edit; returns what result.json holds.
 
@@ -62,15 +61,16 @@ def edit(
         NonFiniteLoss: the optimisation diverged.
     """
     began = time.perf_counter()
-    cascade, settings = loaded.cascade, request.settings
+    cascade, settings = opened.cascade, request.settings
     source = pictures.load_source(request.image, cascade.size, request.crop)
     text = checked_text(request.text)
-    _check_patterns(cascade, loaded.params, settings)
+    _check_tuning(opened, settings)
     job = {
         "image_sha256": source.digest,
         "text": text,
         "box": list(source.box),
-        "weights": fingerprint(loaded.folder),
+        "size": cascade.size,
+        "weights": opened.fingerprint(),
         "seed": settings.seed,
         "embedding": dataclasses.asdict(settings.embedding),
         "tuning": {
@@ -87,11 +87,9 @@ def edit(
     for note in notes:
         reporter.warn(note)
 
-    # Texts first: nothing below needs the text encoder (T5-XXL is 9 GB) any more.
-    encode, text_params = cascade.text.encode, loaded.params["text"]
-    target, null = encode(text_params, [text]), encode(text_params, [""])
-    away = encode(text_params, [request.negative]) if request.negative else null
-    params = {"stages": loaded.params["stages"]}
+    target, null, *rest = encode_texts(opened, [text, "", *filter(None, [request.negative])])
+    away = rest[0] if rest else null
+    params = {"stages": opened.load_stages()}
 
     folder = request.out / "fit"
     fitted = (folder / "fit.json").is_file()
@@ -113,12 +111,12 @@ def edit(
             )
             about = {
                 **job,
-                "model": loaded.card["name"],
+                "model": opened.card["name"],
                 "model_source": str(request.config["model"]),
                 "preset": request.preset,
                 "config": dict(request.config),
                 "image": request.image.name,
-                "unfamiliar": unfamiliar(loaded.card, times),
+                "unfamiliar": unfamiliar(opened.card, times),
                 "versions": output.versions(),
             }
             fits.save_fit(folder, fit, about, pictures.to_pil(source.square[0]))
@@ -141,20 +139,36 @@ def edit(
         return render_and_report(job_to_draw, cascade, params, times, began, ahead, reporter, stop)
 
 
-def _check_patterns(cascade: Cascade, params: Params, settings: EditSettings) -> None:
-    """Refuses a `train` pattern that chooses nothing, before anything is written.
+def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]:
+    """Every text as each stage reads it, batch of 1.
+
+    The text encoder is loaded for this alone: T5-XXL is larger than what is tuned afterwards.
+    """
+    text_params = opened.load_text()
+    return [jax.block_until_ready(opened.cascade.text.encode(text_params, [t])) for t in texts]
+
+
+def _check_tuning(opened: Opened, settings: EditSettings) -> None:
+    """Refuses to tune what cannot be tuned, before anything is written.
 
     Raises:
         UserError: naming the setting.
     """
-    stages = zip(cascade.stages, params["stages"], settings.tuning, strict=True)
-    for stage, stage_params, config in stages:
+    shapes = opened.stage_shapes()
+    for stage, stage_shapes, config in zip(
+        opened.cascade.stages, shapes, settings.tuning, strict=True
+    ):
         if config is None:
             continue
+        where = f"config.tuning.{stage.name}"
         try:
-            adapters.split(stage_params, TrainSpec(config.train))
+            jax.eval_shape(lambda p, c=config: adapters.split(p, c.spec)[0], stage_shapes)
         except ValueError as error:
-            raise UserError(f"config.tuning.{stage.name}.train: {error}") from error
+            raise UserError(f"{where}.train: {error}") from error
+        try:
+            jax.eval_shape(lambda p, c=config: imagic.start_tuning(p, c).value, stage_shapes)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +185,7 @@ class AgainRequest:
 
 
 def render_again(
-    request: AgainRequest, loaded: Loaded, reporter: Reporter, stop: StopFlag
+    request: AgainRequest, opened: Opened, reporter: Reporter, stop: StopFlag
 ) -> dict[str, Any]:
     """Draws a saved fit; returns what result.json holds.
 
@@ -180,11 +194,11 @@ def render_again(
         Interrupted: stopped on request.
     """
     began = time.perf_counter()
-    about, cascade = request.about, loaded.cascade
-    if about["weights"] != fingerprint(loaded.folder):
+    about, cascade = request.about, opened.cascade
+    if about["weights"] != opened.fingerprint():
         raise UserError(
             f"--fit: {request.fit} was fitted on other weights than those of"
-            f" {loaded.card['name']} here; fit the picture again"
+            f" {opened.card['name']} here; fit the picture again"
         )
     source = None
     if request.image is not None:
@@ -198,7 +212,7 @@ def render_again(
         reporter.warn(note)
     null = fit.null
     if request.negative:
-        null = cascade.text.encode(loaded.params["text"], [request.negative])
+        (null,) = encode_texts(opened, [request.negative])
     job_to_draw = RenderJob(
         fit=fit,
         about=about,
@@ -211,11 +225,10 @@ def render_again(
         notes=tuple(notes),
     )
     conds = [f.target for f in fit.stages]
-    programs = drawing_programs(cascade, loaded.params["stages"], conds, request.settings.sampling)
+    params = {"stages": opened.load_stages()}
+    programs = drawing_programs(cascade, params["stages"], conds, request.settings.sampling)
     with Ahead(programs) as ahead:
-        return render_and_report(
-            job_to_draw, cascade, loaded.params, [], began, ahead, reporter, stop
-        )
+        return render_and_report(job_to_draw, cascade, params, [], began, ahead, reporter, stop)
 
 
 def checked_text(text: str) -> str:

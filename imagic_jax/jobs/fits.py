@@ -18,7 +18,7 @@ from imagic_jax.backbones.contracts import Cond
 from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_fit(folder: Path, fit: Fit, about: dict[str, Any], square: pil.Image) -> None:

@@ -78,7 +78,7 @@ def run_fit(
         if config is not None and config.steps:
             part_key = imagic.stage_key(key, "tune", i)
             run = functools.partial(imagic.tune, stage, p, picture, cond, config, part_key)
-            start = imagic.start_tuning(p, config)
+            start = imagic.start_tuning(p, config, imagic.lora_key(part_key))
             state = loop(f"tune {stage.name}", f"tuning {stage.name}", start, config.steps, run)
             delta = state.value["trainable"]
         fits.append(StageFit(target[i], e_opt, delta))

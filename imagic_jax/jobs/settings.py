@@ -106,6 +106,8 @@ def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         raise UserError(f"{where}learning_rate must be above 0, got {checked['learning_rate']}")
     if "train" in values:
         checked["train"] = str(values["train"])
+    if "rank" in values:
+        checked["rank"] = whole(values["rank"], f"{where}rank", 0, 4096)
     return kind(**checked)
 
 

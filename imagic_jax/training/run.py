@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagic_jax.backbones.imagen import LowRes, PixelStage
+from imagic_jax.backbones.codecs import Pixels
+from imagic_jax.backbones.stages import LowRes, UNetStage
 from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.errors import UserError
 from imagic_jax.flatland import captions
@@ -97,13 +98,9 @@ def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | N
     low_res = None
     if "low_res" in row:
         low_res = LowRes(schedule=Schedule.from_config(NOISING), **row["low_res"])
-    stage = PixelStage(
-        row["name"],
-        row["size"],
-        UNet2DCondition(UNetConfig.from_dict(config["unet"])),
-        Schedule.from_config(config["scheduler"]),
-        low_res,
-    )
+    unet = UNet2DCondition(UNetConfig.from_dict(config["unet"]))
+    codec, schedule = Pixels(unet.config.patch_size), Schedule.from_config(config["scheduler"])
+    stage = UNetStage(row["name"], row["size"], unet, schedule, codec, low_res)
     return StageTask(stage=stage, text=text, **options), frozen
 
 

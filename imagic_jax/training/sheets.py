@@ -7,7 +7,7 @@ from PIL import Image as pil
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.generate import draw, seed_keys
-from imagic_jax.backbones.imagen import PixelStage
+from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.backbones.text import states
 from imagic_jax.diffusion.schedule import padded_grid
 from imagic_jax.report.strips import enlarge, grid
@@ -59,8 +59,7 @@ def _base_sheet(task: StageTask, params: Params, text: Params, captions, null) -
         ids, mask = (jnp.tile(jnp.asarray(a), (count // len(a), 1)) for a in tokens)
         return Cond(states(task.text, text, ids, mask))
 
-    unet = params["unet"]
-    pictures = _draw(task.stage, unet, encode(captions), encode(null), None, count, _GUIDANCE)
+    pictures = _draw(task.stage, params, encode(captions), encode(null), None, count, _GUIDANCE)
     rows = [
         [enlarge(_picture(p), 96) for p in pictures[r * len(CAPTIONS) : (r + 1) * len(CAPTIONS)]]
         for r in range(_ROWS)
@@ -82,7 +81,7 @@ def _super_resolution_sheet(
         oversample=task.oversample,
     )
     cond = Cond(states(task.text, text, batch.ids, batch.mask))
-    made = _draw(task.stage, params["unet"], cond, cond, batch.image, 12, None)
+    made = _draw(task.stage, params, cond, cond, batch.image, 12, None)
     side = task.stage.low_res_size or task.stage.size
     low = jax.image.resize(batch.image, (12, side, side, 3), "linear")
     rows = [[enlarge(_picture(p), 128) for p in part] for part in (low, made, batch.image)]
@@ -90,7 +89,7 @@ def _super_resolution_sheet(
 
 
 def _draw(
-    stage: PixelStage,
+    stage: UNetStage,
     params: Params,
     cond: Cond,
     null: Cond,

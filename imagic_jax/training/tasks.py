@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from imagic_jax.backbones.contracts import Cond
-from imagic_jax.backbones.imagen import PixelStage
+from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.backbones.text import states
 from imagic_jax.models import T5Encoder
 from imagic_jax.training.data import CaptionTable, draw_batch, draw_captions
@@ -92,7 +92,7 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Floa
 class StageTask:
     """One diffusion stage; `frozen` are the text encoder's parameters."""
 
-    stage: PixelStage
+    stage: UNetStage
     text: T5Encoder
     batch: int
     mark_share: float
@@ -117,15 +117,15 @@ class StageTask:
             oversample=self.oversample,
         )
         cond = Cond(states(self.text, frozen, batch.ids, batch.mask))
-        x0 = self.stage.prepare(params["unet"], batch.image)
+        x0 = self.stage.prepare(params, batch.image)
         low_res = None if self.stage.low_res is None else batch.image
-        return self.stage.batch_loss(params["unet"], x0, cond, low_res, loss_key)
+        return self.stage.batch_loss(params, x0, cond, low_res, loss_key)
 
 
-def init_stage(stage: PixelStage, key: PRNGKeyArray, empty: Float[Array, "1 l d"]) -> Params:
+def init_stage(stage: UNetStage, key: PRNGKeyArray, empty: Float[Array, "1 l d"]) -> Params:
     """Fresh parameters of a stage's UNet; `empty` are text states of the right shape."""
     config = stage.unet.config
-    side = stage.size // stage.patch_size
+    side = stage.size // stage.codec.factor
     level = None if stage.low_res is None else jnp.zeros((1,), jnp.int32)
     sample = jnp.zeros((1, side, side, config.in_channels))
     t = jnp.zeros((1,), jnp.int32)

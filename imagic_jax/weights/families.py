@@ -1,5 +1,6 @@
 """The kinds of networks a model folder can hold, told apart by its `config.json`."""
 
+import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -146,4 +147,10 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 def parameter_shapes(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The module's parameter tree as shapes; nothing is allocated."""
-    return jax.eval_shape(module.init, jax.random.key(0), **inputs)["params"]
+    return _parameter_shapes(module, tuple(inputs.items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _parameter_shapes(module: nn.Module, inputs: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    """Tracing a large network takes seconds; configs of one model are looked at several times."""
+    return jax.eval_shape(module.init, jax.random.key(0), **dict(inputs))["params"]

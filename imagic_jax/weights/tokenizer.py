@@ -5,6 +5,7 @@ which is small; `transformers` is imported only for folders that need its conver
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,35 @@ class Tokenizer:
         unknown = self._backend.token_to_id(UNKNOWN)
         spans = [text[a:b] for i, (a, b) in zip(row.ids, row.offsets, strict=True) if i == unknown]
         return list(dict.fromkeys(spans))
+
+
+class HashTokenizer:
+    """Made-up token ids for models without files (timing with random weights)."""
+
+    def __init__(self, vocabulary: int, max_length: int = 77):
+        self._vocabulary, self.max_length = vocabulary, max_length
+
+    def __call__(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[np.ndarray, "b l"], Int[np.ndarray, "b l"]]:
+        """As `Tokenizer`; the last id of the vocabulary ends a text, as in CLIP's."""
+        last = self._vocabulary - 1
+        ids = np.full((len(texts), self.max_length), last, np.int32)
+        mask = np.zeros(ids.shape, np.int32)
+        for row, text in enumerate(texts):
+            words = text.split()[: self.max_length - 1]
+            for column, word in enumerate(words):
+                ids[row, column] = zlib.crc32(word.encode()) % last
+            mask[row, : len(words) + 1] = 1
+        return ids, mask
+
+    def cut_off(self, text: str) -> str:
+        """What `max_length` leaves out."""
+        return " ".join(text.split()[self.max_length - 1 :])
+
+    def unknown_words(self, text: str) -> list[str]:
+        """None: every word has an id."""
+        return []
 
 
 def save_word_level(folder: str | Path, vocabulary: Sequence[str], max_length: int) -> None:

@@ -58,7 +58,7 @@ def test_plain_samples_do_not_depend_on_how_edits_are_fitted(imagic, preset, dra
 def test_rows_of_other_weights_are_not_mixed(imagic, preset, drawn, monkeypatch):
     line = ["evaluate", f"--config={preset}", "--suite=fidelity", "--count=3", "--out=f"]
     assert imagic(*line)[0] == 0
-    monkeypatch.setattr("imagic_jax.backbones.registry.fingerprint", lambda folder: "others")
+    monkeypatch.setattr("imagic_jax.backbones.registry.Opened.fingerprint", lambda _: "others")
     code, _, err = imagic(*line)
     assert code == 2
     assert "different: weights" in err

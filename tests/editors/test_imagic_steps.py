@@ -23,11 +23,12 @@ class Linear(Stage):
 
     def loss(self, params, x0, cond, low_res, key, batch):
         weight = jax.random.uniform(key, (batch,), x0.dtype).mean()
-        made = (cond.states.mean(axis=1) @ params["w"]).astype(jnp.float32)
+        made = (cond.states.mean(axis=1) @ params["unet"]["w"]).astype(jnp.float32)
         return weight * jnp.mean(jnp.square(made - x0))
 
 
-PARAMS = {"w": jax.random.normal(jax.random.key(0), (4, 3))}
+W = jax.random.normal(jax.random.key(0), (4, 3))
+PARAMS = {"unet": {"w": W}}
 PICTURE = Picture(jnp.array([[0.3, -0.5, 0.9]]), None)
 COND = Cond(jax.random.normal(jax.random.key(1), (1, 5, 4)), pooled=jnp.ones((1, 2)))
 KEY = jax.random.key(7)
@@ -63,16 +64,16 @@ def test_tuning_is_adam_on_the_chosen_parameters():
     state = imagic.tune(Linear(), PARAMS, PICTURE, COND, config, KEY)
 
     def loss_of(w, key):
-        return Linear().loss({"w": w}, PICTURE.x0, COND, None, key, 1)
+        return Linear().loss({"unet": {"w": w}}, PICTURE.x0, COND, None, key, 1)
 
-    expected = by_hand(loss_of, PARAMS["w"], 0.05, 25)
-    np.testing.assert_allclose(state.value["trainable"]["w"], expected, atol=1e-6)
+    expected = by_hand(loss_of, W, 0.05, 25)
+    np.testing.assert_allclose(state.value["trainable"]["unet/w"], expected, atol=1e-6)
 
 
 def test_enough_steps_reach_the_picture():
     config = EmbeddingConfig(steps=400, learning_rate=0.05, batch=1)
     state = imagic.embed(Linear(), PARAMS, PICTURE, COND, config, KEY)
-    made = imagic.optimised(COND, state).states.mean(axis=1) @ PARAMS["w"]
+    made = imagic.optimised(COND, state).states.mean(axis=1) @ W
     np.testing.assert_allclose(made, PICTURE.x0, atol=2e-3)
 
 
@@ -90,16 +91,30 @@ def test_stopping_and_going_on_makes_the_same_bits(part):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_low_rate_moves_half_precision_weights():
-    """Adam at 5e-7 vanishes in bfloat16; the trained copies are float32."""
-    half = {"w": PARAMS["w"].astype(jnp.bfloat16)}
+def test_a_low_rate_moves_weights_and_half_precision_would_lose_it():
     config = TuningConfig(steps=1, learning_rate=5e-7)
-    state = imagic.tune(Linear(), half, PICTURE, COND, config, KEY)
-    trained = state.value["trainable"]["w"]
-    assert trained.dtype == jnp.float32
-    moved = np.abs(np.asarray(trained) - np.asarray(half["w"], np.float32))
+    state = imagic.tune(Linear(), PARAMS, PICTURE, COND, config, KEY)
+    trained = state.value["trainable"]["unet/w"]
+    moved = np.abs(np.asarray(trained) - np.asarray(W))
     np.testing.assert_allclose(moved, 5e-7, rtol=0.2)
-    assert (trained.astype(jnp.bfloat16) == half["w"]).all()  # what half precision would lose
+    assert (trained.astype(jnp.bfloat16) == W.astype(jnp.bfloat16)).all()
+
+
+def test_half_precision_masters_are_refused():
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), PARAMS)
+    config = TuningConfig(steps=1, learning_rate=5e-7)
+    with pytest.raises(ValueError, match=r"must be kept in float32, because .*5e-07 round away"):
+        imagic.tune(Linear(), half, PICTURE, COND, config, KEY)
+
+
+def test_lora_tunes_beside_half_precision_masters():
+    half = {"unet": {"to_q": {"kernel": W.astype(jnp.bfloat16)}}}
+    config = TuningConfig(steps=0, rank=2)
+    trainable = imagic.start_tuning(half, config, KEY).value["trainable"]
+    assert {p: (a.shape, a.dtype) for p, a in trainable.items()} == {
+        "unet/to_q/lora_a": ((4, 2), jnp.float32),
+        "unet/to_q/lora_b": ((2, 3), jnp.float32),
+    }
 
 
 def test_parts_of_a_fit_draw_from_different_keys():
@@ -124,6 +139,6 @@ def test_interpolation_ends_at_both_texts():
 
 
 def test_a_fit_is_a_pytree():
-    fit = Fit((StageFit(COND, None, {"w": PARAMS["w"]}),), (COND,))
+    fit = Fit((StageFit(COND, None, {"unet/w": W}),), (COND,))
     doubled = jax.tree.map(lambda a: 2 * a, fit)
-    np.testing.assert_array_equal(doubled.stages[0].delta["w"], 2 * PARAMS["w"])
+    np.testing.assert_array_equal(doubled.stages[0].delta["unet/w"], 2 * W)
