@@ -2,6 +2,8 @@
 
 from imagic_jax.models.attention import AddedKVAttention, Attention
 from imagic_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from imagic_jax.models.clip_pair import CLIPConfig, CLIPModel
+from imagic_jax.models.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from imagic_jax.models.config import UNetConfig
 from imagic_jax.models.resnet import ResnetBlock
 from imagic_jax.models.supported import UnsupportedConfig
@@ -13,8 +15,12 @@ __all__ = [
     "AddedKVAttention",
     "Attention",
     "AutoencoderKL",
+    "CLIPConfig",
+    "CLIPModel",
     "CLIPTextConfig",
     "CLIPTextModel",
+    "CLIPVisionConfig",
+    "CLIPVisionModel",
     "ResnetBlock",
     "T5Config",
     "T5Encoder",

@@ -9,22 +9,21 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from imagic_jax.models.activations import activation
+from imagic_jax.models.clip_layers import CLIPEncoder, CLIPLayersConfig
 from imagic_jax.models.linear import Linear
-from imagic_jax.models.norms import LayerNorm, statistics_dtype
-from imagic_jax.models.supported import UnsupportedConfig
-from imagic_jax.typing import Array, DType, Float, TextStates, Tokens
+from imagic_jax.models.norms import LayerNorm
+from imagic_jax.typing import Array, DType, Float, Pooled, TextStates, Tokens
 
 #: Published configs say this end-of-text id and mean "the largest id of the row".
 _LEGACY_EOS = 2
-_ACTIVATIONS = ("quick_gelu", "gelu")
+#: transformers' `initializer_factor` of embedding tables.
+TABLE_INIT = nn.initializers.normal(0.02)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CLIPTextConfig:
+class CLIPTextConfig(CLIPLayersConfig):
     """Static structure of a `CLIPTextModel`; names and defaults are transformers'."""
 
     vocab_size: int = 49408
@@ -33,8 +32,6 @@ class CLIPTextConfig:
     num_hidden_layers: int = 12
     num_attention_heads: int = 8
     max_position_embeddings: int = 77
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
     eos_token_id: int = 49407
     projection_dim: int | None = None  # None: the pooled state is not projected
 
@@ -51,16 +48,7 @@ class CLIPTextConfig:
         else:
             values.setdefault("projection_dim", 512)
         config = cls(**values)
-        if config.hidden_act not in _ACTIVATIONS:
-            raise UnsupportedConfig(
-                f"hidden_act={config.hidden_act!r} is not supported "
-                f"(supported: {', '.join(map(repr, _ACTIVATIONS))})"
-            )
-        if config.hidden_size % config.num_attention_heads:
-            raise UnsupportedConfig(
-                f"num_attention_heads={config.num_attention_heads} does not divide "
-                f"hidden_size={config.hidden_size}"
-            )
+        config.check()
         return config
 
 
@@ -91,16 +79,21 @@ class CLIPTextModel(nn.Module):
         """
         config = self.config
         last, penultimate = CLIPTextTransformer(config, self.dtype, name="text_model")(input_ids)
-        if config.eos_token_id == _LEGACY_EOS:
-            end = input_ids.argmax(axis=-1)
-        else:
-            end = (input_ids == config.eos_token_id).argmax(axis=-1)
-        pooled = jnp.take_along_axis(last, end[:, None, None], axis=1)[:, 0]
+        pooled = end_states(config, input_ids, last)
         if config.projection_dim is not None:
             pooled = Linear(
                 config.projection_dim, use_bias=False, dtype=self.dtype, name="text_projection"
             )(pooled)
         return CLIPTextOutput(last, penultimate, pooled)
+
+
+def end_states(config: CLIPTextConfig, input_ids: Tokens, states: TextStates) -> Pooled:
+    """The states at the (first) end-of-text token: what CLIP takes for the whole text."""
+    if config.eos_token_id == _LEGACY_EOS:
+        end = input_ids.argmax(axis=-1)
+    else:
+        end = (input_ids == config.eos_token_id).argmax(axis=-1)
+    return jnp.take_along_axis(states, end[:, None, None], axis=1)[:, 0]
 
 
 class CLIPTextTransformer(nn.Module):
@@ -113,7 +106,7 @@ class CLIPTextTransformer(nn.Module):
     def __call__(self, input_ids: Tokens) -> tuple[TextStates, TextStates]:
         """Returns the normalised last states and the states before the last layer."""
         h = CLIPTextEmbeddings(self.config, self.dtype, name="embeddings")(input_ids)
-        last, penultimate = CLIPEncoder(self.config, self.dtype, name="encoder")(h)
+        last, penultimate = CLIPEncoder(self.config, True, self.dtype, name="encoder")(h)
         norm = LayerNorm(self.config.layer_norm_eps, self.dtype, name="final_layer_norm")
         return norm(last), penultimate
 
@@ -132,84 +125,12 @@ class CLIPTextEmbeddings(nn.Module):
             raise ValueError(
                 f"{length} tokens, but the model has {config.max_position_embeddings} positions"
             )
-        tokens = nn.Embed(
-            config.vocab_size, config.hidden_size, dtype=self.dtype, name="token_embedding"
-        )
-        positions = nn.Embed(
-            config.max_position_embeddings,
-            config.hidden_size,
-            dtype=self.dtype,
-            name="position_embedding",
-        )
-        return tokens(input_ids) + positions(jnp.arange(length))
 
-
-class CLIPEncoder(nn.Module):
-    """The layers, under a causal mask."""
-
-    config: CLIPTextConfig
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(self, h: TextStates) -> tuple[TextStates, TextStates]:
-        """Returns the last and the last but one states."""
-        before = h
-        for i in range(self.config.num_hidden_layers):
-            before, h = h, CLIPLayer(self.config, self.dtype, name=f"layers_{i}")(h)
-        return h, before
-
-
-class CLIPLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward."""
-
-    config: CLIPTextConfig
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(self, h: TextStates) -> TextStates:
-        """Adds both parts to h."""
-        epsilon = self.config.layer_norm_eps
-        normed = LayerNorm(epsilon, self.dtype, name="layer_norm1")(h)
-        attention = CLIPAttention(self.config.num_attention_heads, self.dtype, name="self_attn")
-        h = h + attention(normed)
-        normed = LayerNorm(epsilon, self.dtype, name="layer_norm2")(h)
-        return h + CLIPMLP(self.config, self.dtype, name="mlp")(normed)
-
-
-class CLIPAttention(nn.Module):
-    """Causal multi-head self-attention; scores and softmax in float32."""
-
-    heads: int
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(self, h: TextStates) -> TextStates:
-        """Each token reads itself and those before it."""
-        batch, length, channels = h.shape
-        q, k, v = (
-            Linear(channels, dtype=self.dtype, name=f"{name}_proj")(h).reshape(
-                batch, length, self.heads, channels // self.heads
+        def table(rows: int, name: str) -> nn.Embed:
+            return nn.Embed(
+                rows, config.hidden_size, dtype=self.dtype, embedding_init=TABLE_INIT, name=name
             )
-            for name in "qkv"
-        )
-        wide = statistics_dtype(self.dtype)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide)
-        scores = scores * (channels // self.heads) ** -0.5
-        seen = jnp.tril(jnp.ones((length, length), bool))
-        weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(scores.dtype).min), axis=-1)
-        out = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), v)
-        return Linear(channels, dtype=self.dtype, name="out_proj")(out.reshape(h.shape))
 
-
-class CLIPMLP(nn.Module):
-    """Two linear layers and an activation."""
-
-    config: CLIPTextConfig
-    dtype: DType = jnp.float32
-
-    @nn.compact
-    def __call__(self, h: TextStates) -> TextStates:
-        """Applies the feed-forward to each token."""
-        inner = Linear(self.config.intermediate_size, dtype=self.dtype, name="fc1")(h)
-        act = activation(self.config.hidden_act)
-        return Linear(h.shape[-1], dtype=self.dtype, name="fc2")(act(inner))
+        tokens = table(config.vocab_size, "token_embedding")
+        positions = table(config.max_position_embeddings, "position_embedding")
+        return tokens(input_ids) + positions(jnp.arange(length))

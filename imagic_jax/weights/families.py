@@ -12,8 +12,12 @@ import jax.numpy as jnp
 
 from imagic_jax.models import (
     AutoencoderKL,
+    CLIPConfig,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     T5Config,
     T5Encoder,
     UNet2DCondition,
@@ -73,6 +77,18 @@ def _clip_inputs(module: CLIPTextModel) -> dict[str, jax.ShapeDtypeStruct]:
     return {"input_ids": _integers(1, module.config.max_position_embeddings)}
 
 
+def _pair_inputs(module: CLIPModel) -> dict[str, jax.ShapeDtypeStruct]:
+    config = module.config
+    return {
+        "input_ids": _integers(1, config.text.max_position_embeddings),
+        "pixel_values": _floats(1, config.vision.image_size, config.vision.image_size, 3),
+    }
+
+
+def _vision_inputs(module: CLIPVisionModel) -> dict[str, jax.ShapeDtypeStruct]:
+    return {"pixel_values": _floats(1, module.config.image_size, module.config.image_size, 3)}
+
+
 def _vae_inputs(module: AutoencoderKL) -> dict[str, jax.ShapeDtypeStruct]:
     size = module.config.factor
     return {"image": _floats(1, size, size, module.config.in_channels)}
@@ -113,8 +129,18 @@ FAMILIES = {
         inputs=_vae_inputs,
         modern=_modern_vae,
     ),
+    "CLIPModel": Family(
+        stem="model",
+        build=lambda config, dtype: CLIPModel(CLIPConfig.from_dict(config), dtype),
+        inputs=_pair_inputs,
+    ),
     "CLIPTextModel": _CLIP,
     "CLIPTextModelWithProjection": _CLIP,
+    "CLIPVisionModelWithProjection": Family(
+        stem="model",
+        build=lambda config, dtype: CLIPVisionModel(CLIPVisionConfig.from_dict(config), dtype),
+        inputs=_vision_inputs,
+    ),
     "UNet2DConditionModel": Family(
         stem="diffusion_pytorch_model",
         build=lambda config, dtype: UNet2DCondition(UNetConfig.from_dict(config), dtype),

@@ -53,13 +53,16 @@ class Slot:
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """Flax layout -> PyTorch layout."""
-        return np.ascontiguousarray(array.transpose(self._to_torch_axes).reshape(self.torch_shape))
+        # The shape comes last: NumPy's contiguous copy of a lone number has an axis.
+        return np.ascontiguousarray(array.transpose(self._to_torch_axes)).reshape(self.torch_shape)
 
     def from_torch(self, array: np.ndarray) -> np.ndarray:
         """PyTorch layout -> Flax layout; the exact inverse of `to_torch`."""
         if self.as_conv:
             array = array[:, :, 0, 0]
-        return np.ascontiguousarray(array.transpose(np.argsort(self._to_torch_axes)))
+        return np.ascontiguousarray(array.transpose(np.argsort(self._to_torch_axes))).reshape(
+            self.shape
+        )
 
     @property
     def _to_torch_axes(self) -> tuple[int, ...]:
