@@ -57,12 +57,10 @@ class Slot:
         return np.ascontiguousarray(array.transpose(self._to_torch_axes)).reshape(self.torch_shape)
 
     def from_torch(self, array: np.ndarray) -> np.ndarray:
-        """PyTorch layout -> Flax layout; the exact inverse of `to_torch`."""
+        """PyTorch layout -> Flax layout, as a view; the exact inverse of `to_torch`."""
         if self.as_conv:
             array = array[:, :, 0, 0]
-        return np.ascontiguousarray(array.transpose(np.argsort(self._to_torch_axes))).reshape(
-            self.shape
-        )
+        return array.transpose(np.argsort(self._to_torch_axes))
 
     @property
     def _to_torch_axes(self) -> tuple[int, ...]:

@@ -7,12 +7,15 @@ Pickle files (`.bin`, `.ckpt`, `.pt`) can run code when opened: they are refused
 
 import contextlib
 import json
+import math
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -20,27 +23,56 @@ from safetensors.numpy import save_file
 from imagic_jax.weights.errors import WeightsError
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
+_WORDS = {"I": "int", "U": "uint", "F": "float", "BOOL": "bool"}  # for messages: I8 is int8
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies and its shape; nothing is read before `read`."""
+    """Where a tensor lies and its shape; nothing is read before `read`.
+
+    Attributes:
+      kind: its dtype under safetensors' name.
+      file: the mapped file.
+      start: where its first byte is there.
+    """
 
     key: str
     shape: tuple[int, ...]
-    handle: Any
+    kind: str
+    file: mmap.mmap
+    start: int
 
     def read(self, dtype: Any) -> np.ndarray:
-        """The tensor in memory of its own, as `dtype`."""
-        array = self.handle.get_tensor(self.key)
-        if array.dtype.kind in "biu":
-            raise WeightsError(f"{self.key} holds {array.dtype}, not floating-point numbers")
-        return array.astype(dtype)
+        """The tensor as `dtype`: a read-only view of the file if it holds that, else a copy.
+
+        Raises:
+          WeightsError: it does not hold floating-point numbers.
+        """
+        if self.kind not in _FLOATS:
+            letters = self.kind.rstrip("0123456789")
+            name = _WORDS.get(letters, letters) + self.kind[len(letters) :]
+            raise WeightsError(f"{self.key} holds {name}, not floating-point numbers")
+        stored, count = np.dtype(_FLOATS[self.kind]), math.prod(self.shape)
+        self._advise("MADV_WILLNEED", count * stored.itemsize)
+        view = np.frombuffer(self.file, stored, count, self.start).reshape(self.shape)
+        return view.astype(dtype, copy=not view.flags.aligned)
+
+    def release(self) -> None:
+        """Says that what `read` gave is done with, so that it no longer counts as our memory."""
+        if self.kind in _FLOATS:
+            size = np.dtype(_FLOATS[self.kind]).itemsize
+            self._advise("MADV_DONTNEED", math.prod(self.shape) * size)
+
+    def _advise(self, name: str, size: int) -> None:
+        """Advises the system on this tensor's pages, where it takes advice."""
+        advice, offset = getattr(mmap, name, None), self.start % mmap.PAGESIZE
+        if advice is not None and size:
+            self.file.madvise(advice, self.start - offset, size + offset)
 
 
-@contextlib.contextmanager
-def open_tensors(folder: Path, stem: str) -> Iterator[dict[str, StoredTensor]]:
-    """Opens the weights of a folder: {key: tensor}, readable inside the `with`.
+def open_tensors(folder: Path, stem: str) -> dict[str, StoredTensor]:
+    """Opens the weights of a folder: {key: tensor}.
 
     Args:
       folder: a model folder.
@@ -49,22 +81,21 @@ def open_tensors(folder: Path, stem: str) -> Iterator[dict[str, StoredTensor]]:
     Raises:
       WeightsError: no safetensors weights are there, or a file is missing or broken.
     """
-    with contextlib.ExitStack() as stack:
-        tensors: dict[str, StoredTensor] = {}
-        for path, keys in _files(folder, stem).items():
-            handle = stack.enter_context(_open(path))
-            stored = set(handle.keys())
-            for key in sorted(stored if keys is None else keys):
-                if key not in stored:
-                    raise WeightsError(f"{path}: lacks {key}, which the index says is there")
-                tensors[key] = StoredTensor(key, tuple(handle.get_slice(key).get_shape()), handle)
-        yield tensors
+    tensors: dict[str, StoredTensor] = {}
+    for path, keys in _files(folder, stem).items():
+        stored = _open(path)
+        for key in sorted(stored if keys is None else keys):
+            if key not in stored:
+                raise WeightsError(f"{path}: lacks {key}, which the index says is there")
+            tensors[key] = stored[key]
+    return tensors
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> dict[str, StoredTensor]:
     """A safetensors file, opened; its size is checked against its header."""
     try:
-        return safe_open(path, framework="numpy")
+        with safe_open(path, framework="numpy"):
+            pass
     except FileNotFoundError:
         raise WeightsError(f"{path}: the file is missing") from None
     except (SafetensorError, OSError) as error:
@@ -72,6 +103,18 @@ def _open(path: Path) -> Any:
             f"{path}: not a whole safetensors file ({error}); was the download cut off? "
             "Fetch it again"
         ) from error
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    # What `safe_open` found sound: the header's length, the header, the tensors.
+    begin = 8 + int.from_bytes(mapped[:8], "little")
+    header = json.loads(mapped[8:begin])
+    header.pop("__metadata__", None)
+    return {
+        key: StoredTensor(
+            key, tuple(row["shape"]), row["dtype"], mapped, begin + row["data_offsets"][0]
+        )
+        for key, row in header.items()
+    }
 
 
 def _files(folder: Path, stem: str) -> Mapping[Path, list[str] | None]:
