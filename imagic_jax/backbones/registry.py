@@ -9,7 +9,6 @@ dropped before anything else is in memory.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -325,11 +324,31 @@ def _read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def snap_size(opened: Opened, size: int) -> int:
-    """The working size nearest to `size` that every network of a latent model can halve."""
-    multiple = stable_diffusion.size_multiple(_only(opened.cascade.stages))
+def nearest_size(opened: Opened, size: int) -> int:
+    """The working size nearest to `size` that every network of a model can halve.
+
+    Pixel models have one size; theirs is returned as it was asked for, and refused when opened.
+    """
+    stage = opened.cascade.stages[0]
+    if opened.card["family"] == "if" or not isinstance(stage, UNetStage):
+        return size
+    multiple = stable_diffusion.size_multiple(stage)
     return max(multiple, round(size / multiple) * multiple)
 
 
-def _only(stages: Sequence[Any]) -> UNetStage:
-    return stages[0]
+def peek(model: str | Path) -> dict[str, Any]:
+    """What a model says about itself, "family" included, before anything large is fetched.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    first = str(model).split(",")[0].strip()
+    local = MODELS / first if (MODELS / first).is_dir() else Path(first).expanduser()
+    if not local.is_dir():
+        local = hub.resolve(first, ()) if "/" in first else _find(first)
+    if (local / "cascade.json").is_file():
+        card = _read_card(local)
+        row = card["stages"][0]
+        home = local / row["folder"] if "folder" in row else hub.resolve(row["id"], ())
+        return {**card, "family": family_of(home)}
+    return {"name": local.name, "family": family_of(local)}

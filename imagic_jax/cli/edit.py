@@ -12,6 +12,23 @@ from imagic_jax.jobs.presets import example
 DEFAULT_PRESET = "flatland_imagen"
 
 
+def define_model(values: flags.FlagValues) -> None:
+    """Flags that say which model works, in place of the preset's."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "NAME: a built-in model, a folder or hub id of Stable Diffusion, or the stages of DeepFloyd"
+        " IF joined by commas (default: the preset's)",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "random_weights",
+        False,
+        "build the preset's model at its real shape with random weights: for timing, not editing",
+        flag_values=values,
+    )
+
+
 def define_sampling(values: flags.FlagValues) -> None:
     """Flags of everything that draws pictures."""
     text = flags.DEFINE_string
@@ -44,6 +61,7 @@ def define(values: flags.FlagValues) -> None:
     text = flags.DEFINE_string
     text("image", None, "FILE: the picture (default: a shipped example)", flag_values=values)
     text("text", None, "TEXT: what the edited picture shall show", flag_values=values)
+    define_model(values)
     define_rendering(values)
     text("seed", None, "N: seed of the fit", flag_values=values)
     text(
@@ -61,6 +79,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     switch("keep_checkpoints", False, "keep the optimizers' states when done", flag_values=values)
+    switch("check_memory", True, "refuse an edit that cannot fit into memory", flag_values=values)
 
 
 def apply_rendering(values: flags.FlagValues, config: Any) -> None:
@@ -115,19 +134,22 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out) if values.out else output.default_folder(image.stem, text)
 
     output.check_writable(out)
-    opened = load(config.model, values.size)
+    opened, notes = open_model(values, config, values.size)
+    checked = settings.from_config(config, opened.cascade)
     request = job.EditRequest(
         image=image,
         text=text,
         out=out,
         preset=preset_name(values),
         config=config.to_dict(),
-        settings=settings.from_config(config, opened.cascade),
+        settings=checked,
         negative=values.negative,
         crop=values.crop,
         overwrite=values.overwrite,
         keep_checkpoints=values.keep_checkpoints,
         paste_back=values.paste_back,
+        check_memory=values.check_memory,
+        notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:
         reporter.say(f"editing {image} to show “{text}” with {opened.card['name']}")
@@ -146,19 +168,26 @@ def preset_name(values: flags.FlagValues) -> str:
     return Path(flag.config_filename).stem
 
 
-def load(model: str, size: str | None) -> Any:
-    """Starts JAX with the compile cache and opens a model; its weights are not read yet.
+def open_model(values: flags.FlagValues, config: Any, size: Any = None) -> Any:
+    """Starts JAX with the compile cache and opens the model; its weights are not read yet.
+
+    Returns:
+        (registry.Opened, notes for people).
 
     Raises:
         UserError: there is no such model, or it cannot work at `size`.
     """
-    from imagic_jax.backbones import registry
-    from imagic_jax.jobs import settings
+    from imagic_jax.jobs import models, settings
     from imagic_jax.runtime.compilation import use_cache
 
     use_cache()
+    if values.model is not None:
+        config.model = values.model
     asked = None if size is None else settings.whole(size, "--size", 8, 65536)
-    return registry.open_model(model, asked)
+    opened, notes = models.open_preset(config, asked, values.random_weights)
+    if values.model is not None:
+        models.without_absent_stages(config, opened.cascade)
+    return opened, notes
 
 
 def print_result(result: dict[str, Any], out: Path) -> None:
@@ -193,4 +222,5 @@ COMMAND = Command(
         'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0',
     ),
     preset=DEFAULT_PRESET,
+    models=True,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from absl import flags
 
-from imagic_jax.cli.edit import DEFAULT_PRESET, apply_rendering, load
+from imagic_jax.cli.edit import DEFAULT_PRESET, apply_rendering, define_model, open_model
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
 
@@ -17,6 +17,7 @@ def define(values: flags.FlagValues) -> None:
     text = flags.DEFINE_string
     text("suite", "imagic", f"NAME: {' or '.join(SUITES)}", flag_values=values)
     text("part", "validation", "NAME: validation or test", flag_values=values)
+    define_model(values)
     text("count", None, "N: pictures per split (default: 200 for fidelity, 40)", flag_values=values)
     text("eta", None, "E,E,..: amounts of the edit", flag_values=values)
     text("seeds", None, "N,N,..: seeds of the sampling noise", flag_values=values)
@@ -38,7 +39,7 @@ def main(values: flags.FlagValues) -> None:
     apply_rendering(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / f"evaluate-{suite}-{part}"
     output.check_writable(out)
-    loaded = load(config.model, None).load()
+    loaded = open_model(values, config)[0].load()
     checked = settings.from_config(config, loaded.cascade)
     out.mkdir(parents=True, exist_ok=True)
     decisive = json.loads(config.to_json_best_effort())
@@ -133,4 +134,5 @@ COMMAND = Command(
         "imagic evaluate --suite=imagic --count=40 --seeds=0,1,2,3",
     ),
     preset=DEFAULT_PRESET,
+    models=True,
 )

@@ -28,6 +28,7 @@ class Command:
     examples: tuple[str, ...] = ()
     preset: str | None = None  # default of --config; None: the command has no presets
     presets: str = "*.py"  # which files of configs/ are its presets
+    models: bool = False  # --model alone chooses the preset of that model's family
 
 
 def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
@@ -59,7 +60,7 @@ def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
 
 def _with_preset(command: Command, argv: list[str]) -> list[str]:
     """argv with `--config=FILE` first, where config_flags wants it."""
-    chosen, rest = command.preset, []
+    chosen, model, rest = None, None, []
     at = 0
     while at < len(argv):
         arg = argv[at]
@@ -70,9 +71,22 @@ def _with_preset(command: Command, argv: list[str]) -> list[str]:
         elif match := re.match(r"--?config=(.*)$", arg):
             chosen, at = match[1], at + 1
         else:
+            if match := re.match(r"--?model=(.*)$", arg):
+                model = match[1]
+            elif arg in ("--model", "-model"):
+                model = next(iter(argv[at + 1 :]), None)
             rest.append(arg)
             at += 1
+    if chosen is None:
+        chosen = preset_for(model) if model and command.models else command.preset
     return [rest[0], f"--config={find_preset(str(chosen), command.presets)}", *rest[1:]]
+
+
+def preset_for(model: str) -> str:
+    """The preset of a model's family; JAX is imported for this alone."""
+    from imagic_jax.jobs import models
+
+    return models.preset_for(model)
 
 
 def _unknown_key(argv: Sequence[str], values: flags.FlagValues, error: Exception) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from imagic_jax.cli.edit import apply_rendering, define_rendering, load, print_result
+from imagic_jax.cli.edit import apply_rendering, define_rendering, print_result
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
 
@@ -24,7 +24,8 @@ def main(values: flags.FlagValues) -> None:
     from ml_collections import ConfigDict
 
     from imagic_jax.jobs import edit as job
-    from imagic_jax.jobs import fits, settings
+    from imagic_jax.jobs import fits, models, settings
+    from imagic_jax.runtime.compilation import use_cache
     from imagic_jax.runtime.interrupt import stop_flag
     from imagic_jax.runtime.progress import Reporter
 
@@ -34,7 +35,8 @@ def main(values: flags.FlagValues) -> None:
     about = fits.read_about(folder)
     config = ConfigDict(about["config"])
     apply_rendering(values, config)
-    opened = load(about["model_source"], str(about["size"]))
+    use_cache()
+    opened, notes = models.open_preset(config, about["size"], about["random_weights"])
     request = job.AgainRequest(
         fit=folder,
         about=about,
@@ -43,6 +45,7 @@ def main(values: flags.FlagValues) -> None:
         negative=values.negative,
         image=Path(values.image) if values.image else None,
         overwrite=values.overwrite,
+        notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:
         result = job.render_again(request, opened, reporter, stop)

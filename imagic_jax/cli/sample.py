@@ -4,7 +4,13 @@ from pathlib import Path
 
 from absl import flags
 
-from imagic_jax.cli.edit import DEFAULT_PRESET, apply_sampling, define_sampling, load
+from imagic_jax.cli.edit import (
+    DEFAULT_PRESET,
+    apply_sampling,
+    define_model,
+    define_sampling,
+    open_model,
+)
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
 
@@ -12,6 +18,7 @@ from imagic_jax.errors import UserError
 def define(values: flags.FlagValues) -> None:
     text = flags.DEFINE_multi_string
     text("text", [], "TEXT: what to draw; may be given several times", flag_values=values)
+    define_model(values)
     define_sampling(values)
 
 
@@ -27,7 +34,7 @@ def main(values: flags.FlagValues) -> None:
     config = values.config
     apply_sampling(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / "samples"
-    loaded = load(config.model, None).load()
+    loaded = open_model(values, config)[0].load()
     checked = settings.from_config(config, loaded.cascade)
     with Reporter(values.quiet) as reporter:
         files = job.sample(texts, values.negative, loaded, checked, out, reporter)
@@ -42,4 +49,5 @@ COMMAND = Command(
     main=main,
     examples=('imagic sample --text="a red dog in the snow" --text="a blue car" --seeds=0,1,2,3',),
     preset=DEFAULT_PRESET,
+    models=True,
 )

@@ -79,7 +79,12 @@ class Picture(NamedTuple):
 
 def picture_for(stage: Stage, params: Params, image: Image) -> Picture:
     """The picture as `stage` sees it. `image` is (1, H, W, 3) in [-1, 1]."""
-    return Picture(stage.prepare(params, image), image if stage.low_res_size else None)
+    return Picture(_prepare(stage, params, image), image if stage.low_res_size else None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(stage: Stage, params: Params, image: Image) -> Array:
+    return stage.prepare(params, image)
 
 
 # The optimizer: Adam's direction; the rate is traced so that changing it compiles nothing.

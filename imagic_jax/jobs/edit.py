@@ -17,7 +17,7 @@ from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors import imagic
 from imagic_jax.errors import UserError
-from imagic_jax.jobs import fits, output, pictures
+from imagic_jax.jobs import fits, memory, output, pictures
 from imagic_jax.jobs.fitting import run_fit
 from imagic_jax.jobs.rendering import RenderJob, read_square, render_and_report
 from imagic_jax.jobs.settings import EditSettings
@@ -48,6 +48,8 @@ class EditRequest:
     overwrite: bool = False
     keep_checkpoints: bool = False
     paste_back: bool = False
+    check_memory: bool = True
+    notes: tuple[str, ...] = ()  # about the model, for people
 
 
 def edit(
@@ -65,6 +67,8 @@ def edit(
     source = pictures.load_source(request.image, cascade.size, request.crop)
     text = checked_text(request.text)
     _check_tuning(opened, settings)
+    if request.check_memory:
+        memory.check(opened, settings)
     job = {
         "image_sha256": source.digest,
         "text": text,
@@ -81,7 +85,7 @@ def edit(
     }
     if output.open_job(request.out, job, request.overwrite):
         reporter.say(f"continuing the job in {request.out}")
-    notes = [*source.notes, *cascade.text.check(text)]
+    notes = [*request.notes, *source.notes, *cascade.text.check(text)]
     if request.negative:
         notes += cascade.text.check(request.negative)
     for note in notes:
@@ -112,7 +116,7 @@ def edit(
             about = {
                 **job,
                 "model": opened.card["name"],
-                "model_source": str(request.config["model"]),
+                "random_weights": opened.random,
                 "preset": request.preset,
                 "config": dict(request.config),
                 "image": request.image.name,
@@ -182,6 +186,7 @@ class AgainRequest:
     negative: str = ""
     image: Path | None = None  # the whole picture, to paste results back into
     overwrite: bool = False
+    notes: tuple[str, ...] = ()  # about the model, for people
 
 
 def render_again(
@@ -207,7 +212,9 @@ def render_again(
     fit, square = fits.load_fit(request.fit), read_square(request.fit / "input.png")
     job = {"fit": about["image_sha256"], "text": about["text"], "weights": about["weights"]}
     output.open_job(request.out, job, request.overwrite)
-    notes = list(cascade.text.check(request.negative)) if request.negative else []
+    notes = list(request.notes)
+    if request.negative:
+        notes += cascade.text.check(request.negative)
     for note in notes:
         reporter.warn(note)
     null = fit.null

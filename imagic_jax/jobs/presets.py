@@ -53,6 +53,23 @@ def example(name: str) -> Path:
     raise UserError(f"the example {name} is not installed; give --image")
 
 
+def architecture(name: str) -> Path:
+    """The folder of configs, without weights, of a published model that ships with the package.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known: dict[str, Path] = {}
+    for folder in _PRESET_FOLDERS:
+        for path in sorted(folder.glob("architectures/*/model_index.json")):
+            known.setdefault(path.parent.name, path.parent)
+    if name not in known:
+        raise UserError(
+            f"config.architecture: there is no {name!r} (known: {', '.join(sorted(known))})"
+        )
+    return known[name]
+
+
 def load_config(path: Path) -> Any:
     """Runs `get_config()` of a preset file.
 

@@ -18,6 +18,7 @@ from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import Fit
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import output, pictures
+from imagic_jax.jobs.models import RANDOM
 from imagic_jax.jobs.pictures import Source
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime, timings
@@ -89,6 +90,7 @@ def render_and_report(
         "negative": job.negative,
         "preset": about["preset"],
         "model": about["model"],
+        "random_weights": about["random_weights"],
         "image": about["image"],
         "box": about["box"],
         "etas": asked,
@@ -204,7 +206,8 @@ def _write(job: RenderJob, shown: Float[np.ndarray, "e s h w 3"], result: dict[s
             result["outputs"].append(row)
     square = pictures.to_pil(job.square)
     output.save_picture(square, out / "input.png")
-    strip = eta_strip(square, images, result["etas"], result["seeds"], result["text"])
+    title = f"{RANDOM}: {result['text']}" if result["random_weights"] else result["text"]
+    strip = eta_strip(square, images, result["etas"], result["seeds"], title)
     output.save_picture(strip, out / "strip.png")
     command = f"imagic render --fit={out / 'fit'} --eta=0.5,0.75,1 --seeds=0,1"
     output.write_text(out / "index.html", edit_page(square, images, result, command))

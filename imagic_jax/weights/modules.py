@@ -75,6 +75,6 @@ def random_part(folder: str | Path, param_dtype: DType = jnp.float32, seed: int 
     return jax.tree_util.tree_map_with_path(fill, part_shapes(folder, param_dtype))
 
 
-def shape_bytes(shapes: Params) -> int:
+def shape_bytes(shapes: Any) -> int:
     """Bytes of a tree of arrays or shapes."""
     return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(shapes))

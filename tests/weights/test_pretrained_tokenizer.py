@@ -4,111 +4,37 @@ The CLIP vocabulary has the published order (256 bytes, 256 bytes that end a wor
 end), so that "!" is 0, "a</w>" 320 and the first merge 512.
 """
 
-import io
 import json
-import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published import write_clip_tokenizer
 
 from imagic_jax.weights.pretrained_tokenizer import load_tokenizer
 from imagic_jax.weights.tokenizer import Tokenizer, TokenizerError, save_word_level
 
-MERGES = ["d o", "do g</w>", "r e", "re d</w>", "n o", "no w</w>"]
 DOG, RED, NOW, BOS, EOS = 513, 515, 517, 518, 519
 A = 320  # "a</w>"
-
-
-def _bytes() -> list[str]:
-    """The 256 characters that stand for bytes in a byte-level vocabulary, in CLIP's order."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in shown]
-    return [chr(b) for b in shown] + [chr(256 + i) for i in range(len(hidden))]
-
-
-def _token(text: str) -> dict:
-    flags = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
-    return {"__type": "AddedToken", "content": text, **flags}
-
-
-def _dump(path: Path, document: object) -> None:
-    path.write_text(json.dumps(document))
-
-
-def write_clip(folder: Path, pad: str = "<|endoftext|>", max_length: float = 77) -> Path:
-    """A folder as published with Stable Diffusion; the config never says how SD2 pads."""
-    folder.mkdir()
-    pieces = [*_bytes(), *(c + "</w>" for c in _bytes()), *(m.replace(" ", "") for m in MERGES)]
-    vocabulary = [*pieces, "<|startoftext|>", "<|endoftext|>"]
-    _dump(folder / "vocab.json", {piece: i for i, piece in enumerate(vocabulary)})
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]))
-    ends = {
-        "bos_token": _token("<|startoftext|>"),
-        "eos_token": _token("<|endoftext|>"),
-        "unk_token": _token("<|endoftext|>"),
-    }
-    _dump(
-        folder / "tokenizer_config.json",
-        {
-            "add_prefix_space": False,
-            "do_lower_case": True,
-            "errors": "replace",
-            "model_max_length": max_length,
-            "pad_token": "<|endoftext|>",
-            "tokenizer_class": "CLIPTokenizer",
-            **ends,
-        },
-    )
-    specials = {k: {n: v for n, v in t.items() if n != "__type"} for k, t in ends.items()}
-    _dump(folder / "special_tokens_map.json", {**specials, "pad_token": pad})
-    return folder
 
 
 @pytest.fixture(scope="module")
 def spiece() -> bytes:
     """A sentencepiece model trained as T5's: pad 0, end 1, unknown 2, no start."""
-    draw, words = random.Random(0), ("a", "photo", "of", "red", "dog", "cat", "in", "two", "sky")
-    texts = (" ".join(draw.choices(words, k=8)) for _ in range(300))
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts,
-        model_writer=out,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return out.getvalue()
+    return published.train_sentencepiece()
 
 
 @pytest.fixture(scope="module")
 def t5_folder(spiece, tmp_path_factory) -> Path:
     """A folder as published with DeepFloyd IF."""
-    folder = tmp_path_factory.mktemp("t5")
-    (folder / "spiece.model").write_bytes(spiece)
-    extra = [f"<extra_id_{i}>" for i in range(100)]
-    specials = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    config = {
-        "additional_special_tokens": extra,
-        "extra_ids": 100,
-        "model_max_length": 512,
-        "sp_model_kwargs": {},
-        "tokenizer_class": "T5Tokenizer",
-        **specials,
-    }
-    _dump(folder / "tokenizer_config.json", config)
-    _dump(folder / "special_tokens_map.json", {"additional_special_tokens": extra, **specials})
-    return folder
+    return published.write_t5_tokenizer(tmp_path_factory.mktemp("t5") / "tokenizer", spiece)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +51,7 @@ def _real(tokenizer, text) -> list[int]:
 
 
 def test_clip_ids_by_hand(tmp_path):
-    tokenizer = load_tokenizer(write_clip(tmp_path / "t"))
+    tokenizer = load_tokenizer(write_clip_tokenizer(tmp_path / "t"))
     ids, mask = tokenizer(["A RED  dog", "", "xdog"])
     assert (ids.dtype, mask.dtype, ids.shape, mask.shape) == (np.int32, np.int32, (3, 77), (3, 77))
     assert ids[0].tolist() == [BOS, A, RED, DOG] + [EOS] * 73
@@ -137,7 +63,7 @@ def test_clip_ids_by_hand(tmp_path):
 
 
 def test_stable_diffusion_2_pads_with_an_exclamation_mark(tmp_path):
-    tokenizer = load_tokenizer(write_clip(tmp_path / "t", pad="!"))
+    tokenizer = load_tokenizer(write_clip_tokenizer(tmp_path / "t", pad="!"))
     ids, mask = tokenizer(["a red dog"])
     assert ids[0].tolist() == [BOS, A, RED, DOG, EOS] + [0] * 72
     assert mask.sum() == 5
@@ -146,17 +72,17 @@ def test_stable_diffusion_2_pads_with_an_exclamation_mark(tmp_path):
 
 
 def test_newer_configs_that_list_their_special_tokens_win(tmp_path):
-    folder = write_clip(tmp_path / "t")
+    folder = write_clip_tokenizer(tmp_path / "t")
     path = folder / "tokenizer_config.json"
     listed = {"0": "!", "518": "<|startoftext|>", "519": "<|endoftext|>"}
     decoder = {
-        i: {**_token(t), "normalized": False, "special": True, "__type": None}
+        i: {**published._token(t), "normalized": False, "special": True, "__type": None}
         for i, t in listed.items()
     }
     for row in decoder.values():
         del row["__type"]
     config = json.loads(path.read_text()) | {"added_tokens_decoder": decoder, "pad_token": "!"}
-    _dump(path, config)
+    path.write_text(json.dumps(config))
     ids, _ = load_tokenizer(folder)(["dog"])  # as SDXL's second tokenizer
     assert ids[0].tolist() == [BOS, DOG, EOS] + [0] * 74
 
@@ -165,21 +91,21 @@ def test_newer_configs_that_list_their_special_tokens_win(tmp_path):
     ("said", "length"), [(77, 77), (16, 16), (int(1e30), 77), (1000000000000000019884624838656, 77)]
 )
 def test_clips_length_is_what_the_config_says_unless_absurd(tmp_path, said, length):
-    tokenizer = load_tokenizer(write_clip(tmp_path / "t", max_length=said))
+    tokenizer = load_tokenizer(write_clip_tokenizer(tmp_path / "t", max_length=said))
     assert tokenizer.max_length == length
     assert tokenizer(["dog " * 99])[0][0].tolist() == [BOS] + [DOG] * (length - 2) + [EOS]
 
 
 def test_what_does_not_fit_is_told(tmp_path):
-    tokenizer = load_tokenizer(write_clip(tmp_path / "t", max_length=6))
+    tokenizer = load_tokenizer(write_clip_tokenizer(tmp_path / "t", max_length=6))
     assert tokenizer.cut_off("a red dog now") == ""
     assert tokenizer.cut_off("A Red DOG now Xé red") == "Xé red"
     assert tokenizer.unknown_words("Xé ☃") == []
 
 
 def test_clip_from_two_files_alone(tmp_path):
-    whole = load_tokenizer(write_clip(tmp_path / "a"))
-    folder = write_clip(tmp_path / "b")
+    whole = load_tokenizer(write_clip_tokenizer(tmp_path / "a"))
+    folder = write_clip_tokenizer(tmp_path / "b")
     (folder / "tokenizer_config.json").unlink()
     (folder / "special_tokens_map.json").unlink()
     for ours, theirs in zip(load_tokenizer(folder)(["a dog"]), whole(["a dog"]), strict=True):
@@ -212,7 +138,7 @@ def test_t5_agrees_with_sentencepiece_on_any_text(t5, spiece, text):
 def test_a_folder_with_tokenizer_json_alone(tmp_path, t5_folder, kind, with_config):
     import transformers
 
-    source = write_clip(tmp_path / "clip", pad="!") if kind == "clip" else t5_folder
+    source = write_clip_tokenizer(tmp_path / "clip", pad="!") if kind == "clip" else t5_folder
     loader = transformers.CLIPTokenizer if kind == "clip" else transformers.T5Tokenizer
     target = tmp_path / "again"
     loader.from_pretrained(source).save_pretrained(target)
@@ -233,7 +159,7 @@ def test_a_folder_with_tokenizer_json_alone(tmp_path, t5_folder, kind, with_conf
 def test_padding_and_cutting_are_those_of_transformers(tmp_path, t5_folder, kind):
     import transformers
 
-    folder = write_clip(tmp_path / "clip", pad="!") if kind == "clip" else t5_folder
+    folder = write_clip_tokenizer(tmp_path / "clip", pad="!") if kind == "clip" else t5_folder
     loader = transformers.CLIPTokenizer if kind == "clip" else transformers.T5Tokenizer
     texts = ["a Photo of a red dog!", "", "dog " * 100, "<|endoftext|> dog </s> <extra_id_3>"]
     theirs = loader.from_pretrained(folder)(
@@ -281,7 +207,7 @@ def test_closed_vocabularies_are_read_as_before(tmp_path):
     ],
 )
 def test_broken_clip_folders(tmp_path, damage, message):
-    folder = write_clip(tmp_path / "t")
+    folder = write_clip_tokenizer(tmp_path / "t")
     damage(folder)
     with pytest.raises(TokenizerError, match=message) as raised:
         load_tokenizer(folder)
@@ -307,7 +233,7 @@ def test_broken_t5_folders(tmp_path, t5_folder, spiece, content):
 
 
 def test_nothing_is_said_and_torch_is_not_needed(tmp_path):
-    write_clip(tmp_path / "t")
+    write_clip_tokenizer(tmp_path / "t")
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from imagic_jax.weights.pretrained_tokenizer import load_tokenizer\n"

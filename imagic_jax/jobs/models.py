@@ -1,0 +1,101 @@
+"""Opening the model that a preset and the command line name."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from imagic_jax.backbones import registry
+from imagic_jax.backbones.contracts import Cascade
+from imagic_jax.backbones.registry import Opened
+from imagic_jax.errors import UserError
+from imagic_jax.jobs.presets import architecture, preset_paths
+from imagic_jax.jobs.settings import choice
+from imagic_jax.typing import DType
+
+RANDOM = "these are RANDOM WEIGHTS: times and memory are real, the pictures are no edit"
+
+_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+#: Presets for models that bring none of their own, by family.
+_PRESETS = {
+    "sd": "sd15",
+    "sdxl": "sdxl",
+    "if": "deepfloyd_if_m",
+    "if_sr": "deepfloyd_if_m",  # no base comes first: refused, with the reason, when opened
+    "x4": "deepfloyd_if_m",
+}
+
+
+def open_preset(
+    config: Any, size: int | None = None, random_weights: bool = False
+) -> tuple[Opened, list[str]]:
+    """Opens a preset's model; its weights are not read yet.
+
+    Args:
+        config: a preset (`ConfigDict`): `model`, and if it likes `architecture`, `compute_dtype`,
+            `param_dtype`, `text_dtype`.
+        size: pixels per side to work at; None for the model's own.
+        random_weights: build the architecture with random weights, for timing.
+
+    Returns:
+        The model, and notes for people about what was changed.
+
+    Raises:
+        UserError: no such model, or a dtype that is none.
+    """
+    notes = []
+    model: Any = config.get("model")
+    if random_weights:
+        name = config.get("architecture")
+        if name is None:
+            raise UserError("--random_weights: this preset names no config.architecture to build")
+        model = ",".join(str(architecture(n)) for n in str(name).split(","))
+        notes.append(RANDOM)
+    if not model:
+        raise UserError("the preset lacks config.model")
+    dtypes = {
+        "dtype": _compute_dtype(config.get("compute_dtype", "float32")),
+        "param_dtype": _dtype(config.get("param_dtype", "float32"), "config.param_dtype"),
+        "text_dtype": _dtype(config.get("text_dtype", "float32"), "config.text_dtype"),
+    }
+    opened = registry.open_model(model, random=random_weights, **dtypes)
+    if size is not None and size != opened.cascade.size:
+        nearest = registry.nearest_size(opened, size)
+        if nearest != size:
+            notes.append(
+                f"the model cannot work at {size} pixels; the picture is resized to {nearest}"
+            )
+        opened = registry.open_model(model, nearest, random=random_weights, **dtypes)
+    return opened, notes
+
+
+def _compute_dtype(name: Any) -> DType:
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return _dtype(name, "config.compute_dtype", "auto")
+
+
+def _dtype(name: Any, where: str, *others: str) -> DType:
+    return _DTYPES[choice(name, where, (*others, *_DTYPES))]
+
+
+def preset_for(model: str) -> str:
+    """The preset for a model given by --model alone: its own, or its family's.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    card = registry.peek(model)
+    known = preset_paths()
+    own = str(card.get("name", "")).replace("-", "_")
+    return own if own in known else _PRESETS[card["family"]]
+
+
+def without_absent_stages(config: Any, cascade: Cascade) -> None:
+    """Takes the rows of stages that this model lacks out of a preset for larger cascades."""
+    present = [s.name for s in cascade.stages]
+    with config.unlocked():
+        for section in (config.tuning, config.sampling):
+            for name in registry.NAMES:
+                if name in section and name not in present:
+                    del section[name]
