@@ -19,11 +19,18 @@ def get_config() -> ConfigDict:
 
     # A: the text embedding. `batch` is the number of noise draws per step.
     config.embedding = ConfigDict({"steps": 80, "learning_rate": 0.01, "batch": 4})
-    # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths.
+    # B: fine-tuning, per stage of the cascade; `train` is a pattern over parameter paths, a `rank`
+    # above 0 tunes by LoRA.
     config.tuning = ConfigDict(
         {
-            "base": {"steps": 150, "learning_rate": 2e-4, "batch": 4, "train": "resnets"},
-            "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": ""},
+            "base": {
+                "steps": 150,
+                "learning_rate": 2e-4,
+                "batch": 4,
+                "train": "resnets",
+                "rank": 0,
+            },
+            "sr1": {"steps": 80, "learning_rate": 2e-4, "batch": 4, "train": "", "rank": 0},
         }
     )
     # C: drawing. Guidance 1 is none (and costs half).

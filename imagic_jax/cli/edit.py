@@ -79,7 +79,12 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     switch("keep_checkpoints", False, "keep the optimizers' states when done", flag_values=values)
-    switch("check_memory", True, "refuse an edit that cannot fit into memory", flag_values=values)
+    switch(
+        "check_memory",
+        True,
+        "refuse an edit that cannot fit into memory; --nocheck_memory goes on all the same",
+        flag_values=values,
+    )
 
 
 def apply_rendering(values: flags.FlagValues, config: Any) -> None:

@@ -83,10 +83,19 @@ def _with_preset(command: Command, argv: list[str]) -> list[str]:
 
 
 def preset_for(model: str) -> str:
-    """The preset of a model's family; JAX is imported for this alone."""
-    from imagic_jax.jobs import models
+    """The preset of a model's family; JAX is imported for this alone.
 
-    return models.preset_for(model)
+    Raises:
+        UserError: there is no such model, or it cannot be read.
+    """
+    from imagic_jax.jobs import models
+    from imagic_jax.models import UnsupportedConfig
+    from imagic_jax.weights import WeightsError
+
+    try:
+        return models.preset_for(model)
+    except (WeightsError, UnsupportedConfig) as error:
+        raise UserError(str(error)) from error
 
 
 def _unknown_key(argv: Sequence[str], values: flags.FlagValues, error: Exception) -> str:

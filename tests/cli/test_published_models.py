@@ -147,3 +147,12 @@ def test_broken_folders_are_told_in_one_sentence(imagic, picture, tmp_path, brea
     assert words in err
     assert "Traceback" not in err
     assert not (tmp_path / "o").exists()
+
+
+def test_a_model_that_is_out_of_reach_is_told_in_one_sentence(imagic, picture, tmp_path):
+    common = (f"--image={picture}", "--text=a red dog", "--out=o")
+    for flags in (("--model=someone/something",), ("--config=sdxl",), ("--model=nowhere",)):
+        code, out, err = imagic("edit", *flags, *common)
+        assert (code, out) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+        assert "give a folder" in err
