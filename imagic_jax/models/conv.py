@@ -5,10 +5,15 @@ convolutions by a naive path (jax-ml/jax#12868): weight gradients at 1-2 GFLOP/s
 convolutions and matrix products reach 100-200. So on CPU the gradients are written with those two;
 on accelerators they stay XLA's. Which one is decided when a program is lowered for a platform.
 `benchmarks/conv_gradients.py` measures both.
+
+Where a kernel of many channels meets few pixels (Stable Diffusion's lower levels: 59 MB against 256
+or 64 pixels), moving the kernel about is what costs. There, on CPU, the convolution and both its
+gradients are one matrix product each, with the kernel as it lies in memory.
 """
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +23,7 @@ from imagic_jax.models.init import torch_uniform
 from imagic_jax.typing import Array, DType, Features, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_MANY_CHANNELS = 512  # below, XLA's convolutions and ours are as fast or faster
 
 
 class Conv(nn.Module):
@@ -74,7 +80,17 @@ def _mesh_axes(array: Array) -> frozenset[str]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    return xla_conv(x, kernel, stride, padding)
+    if not _few_pixels(x, kernel, stride):
+        return xla_conv(x, kernel, stride, padding)
+    xlas = partial(xla_conv, stride=stride, padding=padding)
+    ours = partial(product_conv, padding=padding)
+    return jax.lax.platform_dependent(x, kernel, cpu=ours, default=xlas)
+
+
+def _few_pixels(x: Array, kernel: Array, stride: int) -> bool:
+    """Whether the kernel is so much larger than the picture that one product is faster on CPU."""
+    channels = min(kernel.shape[2:])
+    return stride == 1 and channels >= _MANY_CHANNELS and x.size // x.shape[3] <= channels
 
 
 def _conv_forward(
@@ -119,6 +135,8 @@ def input_gradient(
     padding: int,
 ) -> Features:
     """Gradient for x: g, spread by the stride, convolved with the kernel flipped and transposed."""
+    if _few_pixels(x, kernel, stride):
+        return _product_input_gradient(x, kernel, g, padding)
     before = kernel.shape[0] - 1 - padding
     # Behind, also the rows and columns of x that the stride never reached.
     after = [x.shape[a] - 1 + padding - stride * (g.shape[a] - 1) for a in (1, 2)]
@@ -141,6 +159,9 @@ def kernel_gradient(
     padding: int,
 ) -> Float[Array, "k k c o"]:
     """Gradient for the kernel: for each of its k x k positions one matrix product over pixels."""
+    if _few_pixels(x, kernel, stride):
+        columns = _columns(x, kernel.shape[0], padding)
+        return (columns.T @ g.reshape(-1, g.shape[3])).reshape(kernel.shape)
     size, (height, width) = kernel.shape[0], g.shape[1:3]
     # The shifts may be given to x or, reversed, to g. Shifting g is faster (x, the operand to be
     # transposed, is then the same in all the products), but a stride can only skip pixels of x.
@@ -157,6 +178,40 @@ def kernel_gradient(
 
     products = [product(i, j) for i in range(size) for j in range(size)]
     return jnp.stack(products).reshape(kernel.shape)
+
+
+def product_conv(
+    x: Features, kernel: Float[Array, "k k c o"], padding: int
+) -> Float[Array, "b h2 w2 o"]:
+    """The convolution of stride 1 as one matrix product (im2col)."""
+    height, width = (n + 2 * padding - kernel.shape[0] + 1 for n in x.shape[1:3])
+    columns = _columns(x, kernel.shape[0], padding)
+    out = columns @ kernel.reshape(-1, kernel.shape[3])
+    return out.reshape(x.shape[0], height, width, kernel.shape[3])
+
+
+def _columns(x: Features, size: int, padding: int) -> Float[Array, "pixels kkc"]:
+    """A row for each output pixel: the size x size input pixels that it reads."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    height, width = (n - size + 1 for n in x.shape[1:3])
+    shifted = [x[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
+    return jnp.concatenate(shifted, axis=3).reshape(-1, size * size * x.shape[3])
+
+
+def _product_input_gradient(
+    x: Features, kernel: Float[Array, "k k c o"], g: Float[Array, "b h2 w2 o"], padding: int
+) -> Features:
+    """`product_conv` transposed: one product, its k x k parts moved to their pixels and summed."""
+    size, channels = kernel.shape[0], x.shape[3]
+    product = g.reshape(-1, g.shape[3]) @ kernel.reshape(-1, g.shape[3]).T
+    parts = product.reshape(*g.shape[:3], size, size, channels)
+
+    def moved(i: int, j: int) -> Array:
+        around = ((0, 0), (i, size - 1 - i), (j, size - 1 - j), (0, 0))
+        return jnp.pad(parts[:, :, :, i, j], around)
+
+    padded: Any = sum(moved(i, j) for i in range(size) for j in range(size))
+    return padded[:, padding : padding + x.shape[1], padding : padding + x.shape[2]]
 
 
 def xla_input_gradient(

@@ -73,6 +73,32 @@ def test_both_platforms_gradients_are_the_same_functions(case):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_many_channels_over_few_pixels_are_the_same_function(padding):
+    """There all three are written as products on CPU."""
+    with jax.enable_x64(True):
+        x, kernel, *_ = _arrays((4, 5, 512, 520, 3, 1, padding), np.float64)
+        np.testing.assert_allclose(
+            jax.jit(conv2d, static_argnums=(2, 3))(x, kernel, 1, padding),
+            xla_conv(x, kernel, 1, padding),
+            atol=1e-10,
+        )
+        ours, xlas = (jax.jit(_gradients, static_argnums=(0, 3, 4)) for _ in range(2))
+        for a, b in zip(
+            ours(conv2d, x, kernel, 1, padding), xlas(xla_conv, x, kernel, 1, padding), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+def test_many_channels_stay_a_convolution_on_accelerators():
+    x, kernel, *_ = _arrays((4, 5, 512, 520, 3, 1, 1))
+    gradient = jax.jit(jax.grad(lambda x, k: (conv2d(x, k, 1, 1) ** 2).sum(), (0, 1)))
+    for platform, convolutions, products in (("cpu", 0, 3), ("cuda", 3, 0), ("tpu", 3, 0)):
+        text = gradient.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == convolutions
+        assert text.count("stablehlo.dot_general") == products
+
+
 def test_gradients_under_vmap_and_scan_equal_those_alone():
     x, kernel, stride, padding = _arrays((8, 8, 3, 4, 3, 1, 1))
     xs, kernels = jnp.stack([x, x + 1, 2 * x]), jnp.stack([kernel, -kernel, 3 * kernel])
