@@ -37,5 +37,5 @@ def get_config() -> ConfigDict:
         }
     )
     config.data.update({"mark_share": 0.75, "oversample": 1})
-    config.recipe.steps = 1200
+    config.recipe.steps = 4000
     return config

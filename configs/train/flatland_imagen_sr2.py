@@ -19,5 +19,5 @@ def get_config() -> ConfigDict:
     config.stage.low_res.size = 64
     config.unet.update({"sample_size": 32, "block_out_channels": (64, 64)})
     config.data.batch = 12
-    config.recipe.steps = 800
+    config.recipe.steps = 2000
     return config
