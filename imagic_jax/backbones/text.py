@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from imagic_jax.backbones.contracts import Cond
+from imagic_jax.flatland.captions import unknown_words
 from imagic_jax.models import CLIPTextModel, T5Encoder
 from imagic_jax.typing import Params, TextMask, TextStates, Tokens
 from imagic_jax.weights import captions
@@ -172,7 +173,10 @@ def _cut(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def _unknown(tower: T5Text | CLIPText, text: str) -> list[str]:
-    unknown = tower.tokenizer.unknown_words(text) if tower.closed_vocabulary else []
+    unknown: list[str] = []
+    if tower.closed_vocabulary:
+        spells = isinstance(tower, CLIPText)  # CLIP's tokenizer has no unknown word of its own
+        unknown = unknown_words(text) if spells else tower.tokenizer.unknown_words(text)
     if not unknown:
         return []
     words = ", ".join(f'"{w}"' for w in unknown)
