@@ -12,6 +12,7 @@ from imagic_jax.errors import UserError
 COMMANDS = {
     "edit": "imagic_jax.cli.edit",
     "render": "imagic_jax.cli.render",
+    "convert": "imagic_jax.cli.convert",
     "sample": "imagic_jax.cli.sample",
     "train": "imagic_jax.cli.train",
     "evaluate": "imagic_jax.cli.evaluate",
