@@ -30,7 +30,7 @@ UNET = {
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "flip_sin_to_cos": True,
     "freq_shift": 0,
-    "layers_per_block": 2,
+    "layers_per_block": (2, 1),
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "norm_eps": 1e-5,
     "norm_num_groups": 32,
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 20000,
+            "steps": 14000,
             "learning_rate": 1e-3,
             "warmup": 500,
             "decay": 0.3,

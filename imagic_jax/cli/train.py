@@ -36,7 +36,7 @@ def main(values: flags.FlagValues) -> None:
     use_cache()
     with stop_flag() as stop, Reporter(values.quiet, every=30.0) as reporter:
         train(config, model, run, reporter, stop)
-    where = f"; look at {run / 'sheets'}" if config["kind"] == "stage" else ""
+    where = f"; look at {run / 'sheets'}" if (run / "sheets").is_dir() else ""
     print(f"the model is in {model}{where}")
 
 
@@ -46,7 +46,8 @@ COMMAND = Command(
     usage=(
         "Trains one part of a built-in model on pictures drawn on the fly, and writes it into the"
         " model folder in diffusers' layout. An interrupted run goes on when the same command is"
-        " given again. Train the text encoder first; the stages read it."
+        " given again. What reads other parts is trained after them: stages after the text encoder,"
+        " a latent stage after the CLIP pair and the autoencoder."
     ),
     define=define,
     main=main,

@@ -60,9 +60,13 @@ def caption_table(tokenizer: Tokenizer, rows: int, seed: int) -> CaptionTable:
 def _named(f: Factors, mentioned: tuple[str, ...]) -> list[int]:
     """The value of every mentioned factor, -1 for the others."""
     values = [int(v) for v in f]
-    before = sum(len(factors.STATES[c]) for c in factors.CLASSES[: values[0]])
-    values[1] += before  # a sitting dog and a budding flower are different states
+    values[1] += _states_before(values[0])  # a sitting dog and a budding flower differ
     return [v if n in mentioned else -1 for n, v in zip(factors.FACTOR_NAMES, values, strict=True)]
+
+
+def _states_before(cls: int) -> int:
+    """How many states the classes before `cls` have."""
+    return sum(len(factors.STATES[c]) for c in factors.CLASSES[:cls])
 
 
 class Captions(NamedTuple):
@@ -109,6 +113,8 @@ class Batch(NamedTuple):
     image: Float[Array, "b h w 3"]  # in [-1, 1]
     ids: Int[Array, "b l"]
     mask: Int[Array, "b l"]
+    named: Int[Array, "b f"]  # what the caption names per factor, -1 for nothing
+    shown: Int[Array, "b f"]  # what the picture shows per factor, numbered alike
 
 
 def draw_batch(
@@ -120,6 +126,7 @@ def draw_batch(
     mark_share: float,
     text_dropout: float,
     oversample: int,
+    wide_share: float = 0.0,
 ) -> Batch:
     """Draws `batch` pictures (a multiple of the number of classes), an equal number per class.
 
@@ -134,16 +141,45 @@ def draw_batch(
         mark_share: share of the pictures that carry an identity mark.
         text_dropout: share of the captions replaced by the empty one.
         oversample: see `render_class`.
+        wide_share: share of the pictures whose nuisance follows the law of test pictures.
     """
     caption_key, nuisance_key, mark_key = jax.random.split(key, 3)
     captions = draw_captions(table, caption_key, batch, text_dropout)
-    u = jax.vmap(functools.partial(nuisance.sample, marks=True))(
-        jax.random.split(nuisance_key, batch)
-    )
+    u = _draw_nuisance(nuisance_key, batch, wide_share)
     u = u._replace(mark_on=jax.random.bernoulli(mark_key, mark_share, (batch,)).astype(jnp.float32))
     u = jax.tree.map(lambda a: a.reshape(CLASSES, -1, *a.shape[1:]), u)
     images = []
     for cls in range(CLASSES):
         draw = functools.partial(render_class, cls, size=size, oversample=oversample)
         images.append(jax.vmap(draw)(*jax.tree.map(lambda a, c=cls: a[c], (captions.factors, u))))
-    return Batch(jnp.concatenate(images) * 2.0 - 1.0, captions.ids, captions.mask)
+    return Batch(
+        jnp.concatenate(images) * 2.0 - 1.0,
+        captions.ids,
+        captions.mask,
+        captions.named,
+        _shown(captions.factors),
+    )
+
+
+def _draw_nuisance(key: PRNGKeyArray, batch: int, wide_share: float) -> nuisance.Nuisance:
+    """One draw per picture, marks on; `wide_share` of them by the wide law."""
+
+    def law(name: nuisance.Law) -> nuisance.Nuisance:
+        draw = functools.partial(nuisance.sample, law=name, marks=True)
+        return jax.vmap(draw)(jax.random.split(key, batch))
+
+    if not wide_share:
+        return law("train")
+    wide = jax.random.bernoulli(jax.random.fold_in(key, 0), wide_share, (batch,))
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(wide.reshape(-1, *(1,) * (a.ndim - 1)), b, a)
+
+    return jax.tree.map(choose, law("train"), law("wide"))
+
+
+def _shown(f: Factors) -> Int[Array, "b f"]:
+    """All factor values of a batch, states numbered over all classes as in `_named`."""
+    before = jnp.array([_states_before(c) for c in range(CLASSES)])
+    columns = f._replace(state=f.state + before[jnp.asarray(f.cls)])
+    return jnp.stack([jnp.asarray(c).reshape(-1) for c in columns], axis=-1)

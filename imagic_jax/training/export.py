@@ -33,7 +33,7 @@ def export_text(
         "closed_vocabulary": True,
         "training": dict(training),
     }
-    _update_card(model, config, text=row)
+    update_card(model, config, text=row)
 
 
 def export_stage(
@@ -43,7 +43,7 @@ def export_stage(
     stage, folder = config["stage"], model / config["stage"]["name"]
     save_part(folder / "unet", dict(config["unet"]), params, dtype="float16")
     schedule = Schedule.from_config(config["scheduler"])
-    _write_json(folder / "scheduler" / "scheduler_config.json", schedule.to_config("DDPMScheduler"))
+    write_json(folder / "scheduler" / "scheduler_config.json", schedule.to_config("DDPMScheduler"))
     index: dict[str, Any] = {
         "_class_name": "IFPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
@@ -55,19 +55,16 @@ def export_stage(
     if "low_res" in stage:
         index["_class_name"] = "IFSuperResolutionPipeline"
         index["image_noising_scheduler"] = ["diffusers", "DDPMScheduler"]
-        _write_json(folder / "image_noising_scheduler" / "scheduler_config.json", NOISING)
-    _write_json(folder / "model_index.json", index)
+        write_json(folder / "image_noising_scheduler" / "scheduler_config.json", NOISING)
+    write_json(folder / "model_index.json", index)
     row = {**stage, "folder": stage["name"], "training": dict(training)}
-    _update_card(model, config, stage=row)
+    update_card(model, config, stage=row)
 
 
-def _update_card(
-    model: Path,
-    config: Mapping[str, Any],
-    text: dict[str, Any] | None = None,
-    stage: dict[str, Any] | None = None,
+def update_card(
+    model: Path, config: Mapping[str, Any], stage: dict[str, Any] | None = None, **rows: Any
 ) -> None:
-    """Puts the text encoder's or a stage's row into cascade.json; small stages come first."""
+    """Puts a stage's row, or others by name, into cascade.json; small stages come first."""
     path = model / "cascade.json"
     card = json.loads(path.read_text()) if path.is_file() else {}
     stages = card.get("stages", [])
@@ -76,10 +73,11 @@ def _update_card(
     card |= {
         "format": FORMAT,
         "name": config["model"],
-        "text": text if text is not None else card.get("text"),
+        "text": card.get("text"),
+        **rows,
         "stages": sorted(stages, key=lambda s: s["size"]),
     }
-    _write_json(path, card)
+    write_json(path, card)
 
 
 def commit() -> str:
@@ -105,6 +103,7 @@ def commit() -> str:
     return name + ("+changes" if changed else "")
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file as people read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n")

@@ -7,46 +7,46 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from imagic_jax.backbones.codecs import Pixels
-from imagic_jax.backbones.stages import LowRes, UNetStage
-from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.errors import UserError
-from imagic_jax.flatland import captions
-from imagic_jax.models import T5Config, T5Encoder, UNet2DCondition, UNetConfig
 from imagic_jax.runtime import loop
 from imagic_jax.runtime.checkpoint import Checkpoints
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
 from imagic_jax.runtime.progress import Reporter
-from imagic_jax.training import sheets
-from imagic_jax.training.data import CLASSES, NAMED_SIZES, caption_table
-from imagic_jax.training.export import NOISING, commit, export_stage, export_text
-from imagic_jax.training.tasks import StageTask, Task, TextTask
+from imagic_jax.training import measure
+from imagic_jax.training.build import build_task, open_tokenizer
+from imagic_jax.training.clip_task import ClipTask
+from imagic_jax.training.data import CaptionTable, caption_table
+from imagic_jax.training.export import commit, export_stage, export_text
+from imagic_jax.training.export_latent import export_clip, export_latent, export_vae
+from imagic_jax.training.sheets import Artist
+from imagic_jax.training.tasks import Task, TextTask
 from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
+from imagic_jax.training.vae_task import VaeTask
 from imagic_jax.typing import Params
-from imagic_jax.weights import load_part
-from imagic_jax.weights.tokenizer import Tokenizer, save_word_level
+from imagic_jax.weights.tokenizer import Tokenizer
 
 
 def train(
     config: Mapping[str, Any], model: Path, run: Path, reporter: Reporter, stop: StopFlag
 ) -> None:
-    """Trains one stage and exports its averaged weights into the cascade folder `model`.
+    """Trains one part of a model and exports its averaged weights into the folder `model`.
 
     Args:
         config: see configs/train/.
-        model: the cascade's folder; a super-resolution stage reads its text encoder from there.
+        model: the model's folder; what a part reads of others must be there.
         run: where checkpoints, the log and sample sheets go; an interrupted run goes on.
 
     Raises:
-        UserError: the run folder belongs to another config, or the text encoder is missing.
+        UserError: the run folder belongs to another config, or what must come first is missing.
         Interrupted: stopped on request; the state is saved.
     """
     _check_same(run, config)
-    tokenizer = _tokenizer(model, config)
     task, frozen = build_task(config, model)
+    tokenizer = open_tokenizer(config, model)
     recipe = Recipe(**config["recipe"])
     table = caption_table(tokenizer, config["captions"], config["seed"])
     init_key, draw_key = jax.random.split(jax.random.key(config["seed"]))
@@ -55,7 +55,8 @@ def train(
         if (step := saved.latest_step()) is not None:
             state = LoopState(step, saved.restore(state.value))
             reporter.say(f"going on from step {step}")
-        watch = _Watch(task, table, tokenizer, frozen, recipe, run, saved, config, reporter, stop)
+        artist = Artist(task, frozen, table, tokenizer)
+        watch = _Watch(artist, recipe, run, saved, config, reporter, stop)
         data = TrainData(table, frozen, draw_key)
         state = loop.run(
             TrainStep(task, recipe), state, data, recipe.steps, chunk_seconds=10.0, on_chunk=watch
@@ -70,45 +71,35 @@ def train(
         "hours": round(_seconds(run) / 3600, 2),
         "device": jax.devices()[0].device_kind,
     }
-    averaged = jax.device_get(state.value["ema"])
-    if config["kind"] == "text":
-        export_text(model, config, averaged["text"], training)
-    else:
-        export_stage(model, config, averaged["unet"], training)
+    averaged = jax.tree.map(jnp.asarray, jax.device_get(state.value["ema"]))
+    _export(config, model, task, table, tokenizer, averaged, training)
     reporter.say(f"wrote {model}")
 
 
-def build_task(config: Mapping[str, Any], model: Path) -> tuple[Task, Params | None]:
-    """The task of a training config, and the frozen text encoder's parameters, if any."""
-    options = dict(config["data"])
-    if options["batch"] < 1 or options["batch"] % CLASSES:
-        raise UserError(
-            f"config.data.batch must be a multiple of the {CLASSES} classes, got {options['batch']}"
-        )
-    if config["kind"] == "text":
-        text = T5Encoder(T5Config.from_dict(config["text"]))
-        return TextTask(text=text, sizes=NAMED_SIZES, **options), None
-    folder = model / config["base"] / "text_encoder"
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing: train the text encoder first, or give --model")
-    text, frozen = load_part(folder)
-    if not isinstance(text, T5Encoder):
-        raise UserError(f"{folder} is no T5 encoder")
-    row = config["stage"]
-    low_res = None
-    if "low_res" in row:
-        low_res = LowRes(schedule=Schedule.from_config(NOISING), **row["low_res"])
-    unet = UNet2DCondition(UNetConfig.from_dict(config["unet"]))
-    codec, schedule = Pixels(unet.config.patch_size), Schedule.from_config(config["scheduler"])
-    stage = UNetStage(row["name"], row["size"], unet, schedule, codec, low_res)
-    return StageTask(stage=stage, text=text, **options), frozen
-
-
-def _tokenizer(model: Path, config: Mapping[str, Any]) -> Tokenizer:
-    folder = model / config["base"] / "tokenizer"
-    if not (folder / "tokenizer.json").is_file():
-        save_word_level(folder, captions.vocabulary(), config["max_length"])
-    return Tokenizer.load(folder)
+def _export(
+    config: Mapping[str, Any],
+    model: Path,
+    task: Task,
+    table: CaptionTable,
+    tokenizer: Tokenizer,
+    averaged: Params,
+    training: dict[str, Any],
+) -> None:
+    """Writes what was trained, and beside it what it is worth where that is quickly told."""
+    match task:
+        case TextTask():
+            export_text(model, config, averaged["text"], training)
+        case ClipTask():
+            training |= {"told_apart": measure.pair(task, averaged["clip"], tokenizer)}
+            export_clip(model, config, averaged["clip"], training)
+        case VaeTask():
+            key = jax.random.key(config["seed"] + 1)
+            found = measure.autoencoder(task, averaged["vae"], table, key)
+            training |= {"psnr": round(found["psnr"], 2)}
+            export_vae(model, config, averaged["vae"], training, 1.0 / found["deviation"])
+        case _:
+            export = export_latent if config["kind"] == "latent" else export_stage
+            export(model, config, averaged["unet"], training)
 
 
 def _check_same(run: Path, config: Mapping[str, Any]) -> None:
@@ -135,12 +126,9 @@ def _seconds(run: Path) -> float:
 class _Watch:
     """The per-chunk callback: progress, log, checkpoints, sample sheets, stopping."""
 
-    def __init__(
-        self, task, table, tokenizer, frozen, recipe, run, saved, config, reporter, stop
-    ) -> None:
-        self._task, self._table, self._frozen = task, table, frozen
-        self._tokens = (tokenizer(sheets.CAPTIONS), tokenizer([""]))
-        self._run, self._saved, self._stop, self._config = run, saved, stop, config
+    def __init__(self, artist, recipe, run, saved, config, reporter, stop) -> None:
+        self._artist, self._run, self._saved = artist, run, saved
+        self._stop, self._config = stop, config
         step = saved.latest_step() or 0
         self._progress = reporter.stage(config["name"], recipe.steps, step)
         self._saved_step, self._saved_at = step, time.monotonic()
@@ -167,10 +155,8 @@ class _Watch:
 
     def _sheet(self, state: LoopState) -> None:
         self._sheet_at = time.monotonic()
-        if not isinstance(self._task, StageTask):
-            return
-        ema = state.value["ema"]
-        drawn = sheets.sheet(self._task, ema, self._frozen, self._table, self._tokens)
-        folder = self._run / "sheets"
-        folder.mkdir(exist_ok=True)
-        drawn.save(folder / f"{state.step:07d}.png")
+        drawn = self._artist.sheet(state.value["ema"])
+        if drawn is not None:
+            folder = self._run / "sheets"
+            folder.mkdir(exist_ok=True)
+            drawn.save(folder / f"{state.step:07d}.png")

@@ -3,7 +3,8 @@
 As in Imagen, the text encoder is trained on text alone and then frozen: `TextTask` teaches it to
 tell what a caption names. `StageTask` teaches one diffusion stage under the frozen encoder. The
 base sees pictures without identity marks, so that no caption can make it draw one; the
-super-resolution stages see marks, because they must not garble what they are given.
+super-resolution stages see marks, because they must not garble what they are given. What a latent
+model needs beside is in `clip_task` and `vae_task`.
 """
 
 import dataclasses
@@ -19,12 +20,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.backbones.text import states
-from imagic_jax.models import T5Encoder
+from imagic_jax.models import CLIPTextModel, T5Encoder
 from imagic_jax.training.data import CaptionTable, draw_batch, draw_captions
-from imagic_jax.typing import Params
+from imagic_jax.typing import Params, TextMask, TextStates, Tokens
 
 #: Layers that end a residual branch: starting them at zero makes the network start as identity.
-_ZERO_AT_START = re.compile(r"(conv2|conv_out|to_out_0)/kernel$")
+RESIDUAL_ENDS = r"(conv2|proj_out|to_out_0)/kernel$"
+_ZERO_AT_START = rf"conv_out/kernel$|{RESIDUAL_ENDS}"  # and a network that predicts nothing
 
 
 @runtime_checkable
@@ -61,14 +63,10 @@ class TextTask:
     sizes: tuple[int, ...]
 
     def init(self, key: PRNGKeyArray, table: CaptionTable) -> Params:
-        text_key, *head_keys = jax.random.split(key, 1 + len(self.sizes))
+        text_key, heads_key = jax.random.split(key)
         ids, mask = table.null_ids[None], table.null_mask[None]
-        width = self.text.config.d_model
-        heads = {
-            str(i): nn.initializers.lecun_normal()(k, (width, 1 + size))
-            for i, (k, size) in enumerate(zip(head_keys, self.sizes, strict=True))
-        }
-        return {"text": jax.jit(self.text.init)(text_key, ids, mask)["params"], "heads": heads}
+        text = jax.jit(self.text.init)(text_key, ids, mask)["params"]
+        return {"text": text, "heads": init_heads(heads_key, self.text.config.d_model, self.sizes)}
 
     def loss(
         self, params: Params, frozen: Any, table: CaptionTable, key: PRNGKeyArray
@@ -76,11 +74,26 @@ class TextTask:
         del frozen
         captions = draw_captions(table, key, self.batch, 0.0)
         pooled = states(self.text, params["text"], captions.ids, captions.mask).mean(axis=1)
-        losses = [
-            cross_entropy(pooled @ params["heads"][str(i)], captions.named[:, i] + 1)
-            for i in range(len(self.sizes))
-        ]
-        return jnp.mean(jnp.stack(losses))
+        return telling_loss(params["heads"], pooled, captions.named)
+
+
+def init_heads(key: PRNGKeyArray, width: int, sizes: tuple[int, ...]) -> Params:
+    """A fresh linear head per factor; "not named" is a value of its own, the first."""
+    keys = jax.random.split(key, len(sizes))
+    init = nn.initializers.lecun_normal()
+    return {
+        str(i): init(k, (width, 1 + n)) for i, (k, n) in enumerate(zip(keys, sizes, strict=True))
+    }
+
+
+def telling_loss(
+    heads: Params, features: Float[Array, "b d"], values: Int[Array, "b f"]
+) -> Float[Array, ""]:
+    """How badly the heads tell the factors' values (-1 for "not named"), mean over factors."""
+    losses = [
+        cross_entropy(features @ heads[str(i)], values[:, i] + 1) for i in range(values.shape[1])
+    ]
+    return jnp.mean(jnp.stack(losses))
 
 
 def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Float[Array, ""]:
@@ -88,20 +101,34 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Floa
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 
+def text_states(
+    text: T5Encoder | CLIPTextModel, params: Params, ids: Tokens, mask: TextMask
+) -> TextStates:
+    """What a stage reads of a text; CLIP's tower takes no mask."""
+    if isinstance(text, T5Encoder):
+        return states(text, params, ids, mask)
+    out: Any = text.apply({"params": params}, ids)
+    return out.last_hidden_state
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageTask:
-    """One diffusion stage; `frozen` are the text encoder's parameters."""
+    """One diffusion stage.
+
+    `frozen` is {"text": the text encoder's parameters, "stage": what the stage needs beside its
+    UNet (an autoencoder, or nothing)}.
+    """
 
     stage: UNetStage
-    text: T5Encoder
+    text: T5Encoder | CLIPTextModel
     batch: int
     mark_share: float
     text_dropout: float
     oversample: int
 
     def init(self, key: PRNGKeyArray, table: CaptionTable) -> Params:
-        empty = jnp.zeros((1, table.null_ids.shape[0], self.text.config.d_model))
-        return {"unet": init_stage(self.stage, key, empty)}
+        length, width = table.null_ids.shape[0], self.stage.unet.config.text_dim
+        return {"unet": init_stage(self.stage, key, jnp.zeros((1, length, width)))}
 
     def loss(
         self, params: Params, frozen: Any, table: CaptionTable, key: PRNGKeyArray
@@ -116,7 +143,8 @@ class StageTask:
             text_dropout=self.text_dropout,
             oversample=self.oversample,
         )
-        cond = Cond(states(self.text, frozen, batch.ids, batch.mask))
+        cond = Cond(text_states(self.text, frozen["text"], batch.ids, batch.mask))
+        params = {**params, **frozen["stage"]}
         x0 = self.stage.prepare(params, batch.image)
         low_res = None if self.stage.low_res is None else batch.image
         return self.stage.batch_loss(params, x0, cond, low_res, loss_key)
@@ -133,11 +161,11 @@ def init_stage(stage: UNetStage, key: PRNGKeyArray, empty: Float[Array, "1 l d"]
     return zero_residuals(variables["params"])
 
 
-def zero_residuals(params: Params) -> Params:
-    """Sets the last layer of every residual branch to zero."""
+def zero_residuals(params: Params, pattern: str = _ZERO_AT_START) -> Params:
+    """Sets the last layer of every residual branch (and of the network) to zero."""
 
     def change(path, a):
         name = "/".join(k.key for k in path)
-        return jnp.zeros_like(a) if _ZERO_AT_START.search(name) else a
+        return jnp.zeros_like(a) if re.search(pattern, name) else a
 
     return jax.tree_util.tree_map_with_path(change, params)
