@@ -5,12 +5,12 @@ or replace attention from outside with `flax.linen.intercept_methods` and no bra
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from imagic_jax.models.activations import gelu
 from imagic_jax.models.linear import Linear
-from imagic_jax.models.norms import GroupNorm, LayerNorm, statistics_dtype
+from imagic_jax.models.norms import GroupNorm, LayerNorm
+from imagic_jax.models.softmax_attention import softmax_attention
 from imagic_jax.typing import Array, DType, Features, Float, TextStates
 
 
@@ -39,15 +39,8 @@ class Attention(nn.Module):
             m in cross-attention, in between in added-KV attention, where text and picture share
             one softmax over [text; self].
         """
-        wide = statistics_dtype(q.dtype)
         q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))  # heads first: plain matrix products
-        scores = jnp.matmul(q, k.mT, preferred_element_type=wide)
-        scores -= jax.lax.stop_gradient(scores.max(-1, keepdims=True))
-        weights = jnp.exp(scores * q.shape[-1] ** -0.5)
-        # softmax(scores) v, with the division after the product: on d columns in place of m
-        out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=wide)
-        out = out / weights.sum(-1, keepdims=True)
-        return out.astype(v.dtype).swapaxes(1, 2)
+        return softmax_attention(q, k, v).swapaxes(1, 2)
 
     def project(
         self, name: str, x: Float[Array, "b l _"], features: int, use_bias: bool

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imagic_jax.models.activations import activation
 from imagic_jax.models.conv import Conv
 from imagic_jax.models.linear import Linear
-from imagic_jax.models.norms import GroupNorm, statistics_dtype
+from imagic_jax.models.norms import GroupNorm
 from imagic_jax.models.resnet import ResnetBlock, Upsample
+from imagic_jax.models.softmax_attention import softmax_attention
 from imagic_jax.models.supported import ACTIVATIONS, UnsupportedConfig
 from imagic_jax.typing import Array, DType, Features, Float
 
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
 def _head(config: VAEConfig, channels: int, dtype: DType, h: Features) -> Array:
     """Norm, activation, convolution: the end of both halves."""
     h = GroupNorm(config.norm_num_groups, _EPSILON, dtype, name="conv_norm_out")(h)
-    return Conv(channels, dtype=dtype, name="conv_out")(activation(config.act_fn)(h))
+    return Conv(channels, dtype=dtype, name="conv_out")(jax.nn.silu(h))  # whatever `act_fn` says
 
 
 class DownEncoderBlock(nn.Module):
@@ -250,10 +250,8 @@ class PixelAttention(nn.Module):
         h = GroupNorm(self.norm_num_groups, _EPSILON, self.dtype, name="group_norm")(x)
         h = h.reshape(batch, height * width, channels)
         q, k, v = (Linear(channels, dtype=self.dtype, name=f"to_{n}")(h) for n in "qkv")
-        wide = statistics_dtype(self.dtype)
-        scores = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=wide) * channels**-0.5
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        out = Linear(channels, dtype=self.dtype, name="to_out_0")(weights @ v)
+        out = softmax_attention(q, k, v)
+        out = Linear(channels, dtype=self.dtype, name="to_out_0")(out)
         return x + out.reshape(x.shape)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagic_jax.models import AddedKVAttention, Attention, ResnetBlock
+from imagic_jax.models import AddedKVAttention, Attention, ResnetBlock, softmax_attention
 from imagic_jax.models.attention import TokenAttention
 
 
@@ -117,3 +117,39 @@ def test_softmax_is_float32_in_a_bfloat16_network():
     expected = jax.nn.sigmoid(4 * 0.0625 / 8)
     np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=2e-3)
     assert abs(expected - 0.5) > 5e-3
+
+
+def _long(rows=2048, dtype=jnp.float32):
+    """Queries, keys and values long enough to be worked out in blocks."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    return tuple(jax.random.normal(k, (1, 2, rows, 4), dtype) for k in keys)
+
+
+def test_blocks_of_queries_are_the_same_function():
+    q, k, v = _long()
+
+    def loss(f):
+        return jax.jit(jax.value_and_grad(lambda *a: jnp.square(f(*a)).sum(), (0, 1, 2)))
+
+    (value, grads), (expected, expected_grads) = (
+        loss(f)(q, k, v) for f in (softmax_attention.in_blocks, softmax_attention.whole)
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_long_attention_is_done_in_blocks_on_cpu_alone(platform):
+    traced = jax.jit(softmax_attention.softmax_attention).trace(*_long())
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("while" in text) == (platform == "cpu")
+    assert ("2048x2048" in text) == (platform != "cpu")
+
+
+def test_attention_that_would_fill_memory_is_done_in_blocks_everywhere():
+    """65,536 pixels, as in the autoencoder of the x4 upscaler at 1024 pixels."""
+    shapes = [jax.ShapeDtypeStruct((1, 65536, 8), jnp.float32)] * 3
+    traced = jax.jit(softmax_attention.softmax_attention).trace(*shapes)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "65536x65536" not in text
