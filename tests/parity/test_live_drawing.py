@@ -21,6 +21,14 @@ def stages_of(kind, folder):
     return [*stages, write.write_x4(folder / "x4" / "model")] if "x4" in kind else stages
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Compiles in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "if", "if and x4"])
 def test_a_guided_trajectory(tmp_path, parity, kind):
     folders = stages_of(kind, tmp_path)
