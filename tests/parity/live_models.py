@@ -143,6 +143,7 @@ VAES = {
         "layers_per_block": 2,
         "norm_num_groups": 10,
         "latent_channels": 5,
+        "act_fn": "gelu",
     },
 }
 
