@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
     config.text_dtype = "bfloat16"  # T5-XXL: 9.5 GB instead of 19
 
     config.embedding = ConfigDict({"steps": 100, "learning_rate": 1e-3, "batch": 1})
-    rows = {"steps": 1500, "learning_rate": 1e-5, "batch": 1, "train": "", "rank": 0}
+    rows = {"steps": 1500, "learning_rate": 1e-5, "batch": 1}
+    rows |= {"train": "", "rank": 0, "dropout": 0.0}
     config.tuning = ConfigDict({"base": rows, "sr1": dict(rows)})
     config.sampling = ConfigDict(
         {

@@ -16,6 +16,7 @@ FAST = Path(__file__).with_name("flatland_imagen.py")
 def get_config() -> ConfigDict:
     config = load_config(FAST)
     config.embedding.update({"steps": 100, "batch": 1})
-    config.tuning.base.update({"steps": 1500, "learning_rate": 3e-5, "batch": 1, "train": ""})
+    config.tuning.base.update({"steps": 1500, "learning_rate": 3e-5, "batch": 1})
+    config.tuning.base.update({"train": "", "dropout": 0.0})
     config.tuning.sr1.update({"steps": 1500, "learning_rate": 3e-5, "batch": 1})
     return config

@@ -20,10 +20,11 @@ def get_config() -> ConfigDict:
 
     # A: the text embedding. `batch` is the number of noise draws per step.
     config.embedding = ConfigDict({"steps": 1000, "learning_rate": 2e-3, "batch": 1})
-    # B: fine-tuning. `train` is a pattern over parameter paths; a `rank` above 0 tunes by LoRA.
-    config.tuning = ConfigDict(
-        {"base": {"steps": 1500, "learning_rate": 5e-7, "batch": 1, "train": "", "rank": 0}}
-    )
+    # B: fine-tuning. `train` is a pattern over parameter paths; a `rank` above 0 tunes by LoRA;
+    # `dropout` is the share of draws that see the empty text.
+    rows = {"steps": 1500, "learning_rate": 5e-7, "batch": 1}
+    rows |= {"train": "", "rank": 0, "dropout": 0.0}
+    config.tuning = ConfigDict({"base": rows})
     # C: drawing.
     config.sampling = ConfigDict(
         {"base": {"steps": 50, "guidance": 7.5}, "batch": 2, "sampler": "ddim"}

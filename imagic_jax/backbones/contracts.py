@@ -95,8 +95,9 @@ class Stage(Protocol):
     ) -> Float[Array, ""]:
         """The model's own training loss on one picture, over `batch` draws of (t, eps).
 
-        `low_res` is the clean picture that a super-resolution stage is conditioned on; the stage
-        noises it as it was trained, with a fresh level per draw.
+        `cond` is one text for all draws or one for each. `low_res` is the clean picture that a
+        super-resolution stage is conditioned on; the stage noises it as it was trained, with a
+        fresh level per draw.
         """
         ...
 

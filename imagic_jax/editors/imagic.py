@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from imagic_jax.backbones import adapters
 from imagic_jax.backbones.adapters import Trainable, TrainSpec
@@ -42,6 +42,9 @@ class TuningConfig:
     """Stage B, for one stage of the cascade.
 
     `train` is a pattern over parameter paths and `rank` that of LoRA, see `adapters.TrainSpec`.
+    `dropout` is the share of draws that see the empty text, as in the models' own training (Ho &
+    Salimans 2022): then what no text names is remembered beside the empty text too, and guidance
+    away from it does not push the picture away. The paper does not say; 0 draws with e_opt alone.
     """
 
     steps: int = 1500
@@ -49,6 +52,7 @@ class TuningConfig:
     batch: int = 1
     train: str = ""
     rank: int = 0
+    dropout: float = 0.0
 
     @property
     def spec(self) -> TrainSpec:
@@ -129,12 +133,13 @@ class TuneStep:
     def __call__(self, state: Any, data: Any, index: Int[Array, ""]) -> tuple[Any, Array]:
         key = jax.random.fold_in(data["key"], index)
         picture: Picture = data["picture"]
+        drop_key = jax.random.fold_in(key, self.batch)
+        dropped = jax.random.bernoulli(drop_key, data["dropout"], (self.batch,))
+        cond = choose(dropped, data["null"], data["cond"])
 
         def loss_of(trainable):
             params = adapters.merge(data["params"], trainable)
-            return self.stage.loss(
-                params, picture.x0, data["cond"], picture.low_res, key, self.batch
-            )
+            return self.stage.loss(params, picture.x0, cond, picture.low_res, key, self.batch)
 
         loss, grads = jax.value_and_grad(loss_of)(state["trainable"])
         trainable, adam = _adam_step(state["trainable"], state["adam"], grads, data["rate"])
@@ -165,6 +170,15 @@ def start_tuning(
             )
     trainable = {path: jnp.array(a, jnp.float32) for path, a in trainable.items()}
     return LoopState(0, {"trainable": trainable, "adam": _ADAM.init(trainable)})
+
+
+def choose(which: Bool[Array, " b"], a: Cond, b: Cond) -> Cond:
+    """`a` where `which`, else `b`: two texts (batch of 1) to a batch."""
+
+    def rows(x: Array, y: Array) -> Array:
+        return jnp.where(which.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(rows, a, b)
 
 
 def _data(params: Params, picture: Picture, cond: Cond, key: PRNGKeyArray, rate: float) -> Any:
@@ -221,6 +235,7 @@ def tune(
     params: Params,
     picture: Picture,
     cond: Cond,
+    null: Cond,
     config: TuningConfig,
     key: PRNGKeyArray,
     *,
@@ -229,12 +244,25 @@ def tune(
 ) -> LoopState:
     """Stage B: fine-tunes one stage on the picture; the base at e_opt, the others at e_tgt.
 
-    Arguments as in `embed`. Returns the last state; its `value["trainable"]` is what was learnt.
+    Arguments as in `embed`, and `null`, the empty text. Returns the last state; its
+    `value["trainable"]` is what was learnt.
     """
-    data = _data(params, picture, cond, key, config.learning_rate)
+    data = _tuning_data(params, picture, cond, null, key, config)
     step = TuneStep(stage, config.batch)
     start = state or start_tuning(params, config, lora_key(key))
     return loop.run(step, start, data, config.steps, on_chunk=on_chunk)
+
+
+def _tuning_data(
+    params: Params,
+    picture: Picture,
+    cond: Cond,
+    null: Cond,
+    key: PRNGKeyArray,
+    config: TuningConfig,
+) -> Any:
+    data = _data(params, picture, cond, key, config.learning_rate)
+    return {**data, "null": null, "dropout": jnp.float32(config.dropout)}
 
 
 def lora_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -277,7 +305,7 @@ def fit(
             cond = e_opt = optimised(cond, state)
         config = tuning[i]
         if config is not None and config.steps:
-            state = tune(stage, p, picture, cond, config, stage_key(key, "tune", i))
+            state = tune(stage, p, picture, cond, null[i], config, stage_key(key, "tune", i))
             delta = state.value["trainable"]
         fits.append(StageFit(target[i], e_opt, delta))
     return Fit(tuple(fits), tuple(null))
@@ -296,21 +324,23 @@ def fitting_programs(
     image = jax.ShapeDtypeStruct((1, cascade.size, cascade.size, 3), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
-    def lower(i: int, step: Any, start: Callable[[], LoopState]) -> Any:
-        stage, p = cascade.stages[i], params["stages"][i]
+    def lower(i: int, config: EmbeddingConfig | TuningConfig) -> Any:
+        stage, p, cond = cascade.stages[i], params["stages"][i], target[i]
         picture = jax.eval_shape(lambda image: picture_for(stage, p, image), image)
-        data = _data(p, picture, target[i], key, 0.0)
-        return loop.lower(step, jax.eval_shape(lambda: start().value), data)
+        if isinstance(config, TuningConfig):
+            step, state = TuneStep(stage, config.batch), lambda: start_tuning(p, config).value
+            data = _tuning_data(p, picture, cond, cond, key, config)  # e_null is shaped like e_tgt
+        else:
+            step, state = EmbedStep(stage, config.batch), lambda: start_embedding(cond).value
+            data = _data(p, picture, cond, key, 0.0)
+        return loop.lower(step, jax.eval_shape(state), data)
 
     found: dict[str, Callable[[], Any]] = {}
     for i, (stage, config) in enumerate(zip(cascade.stages, tuning, strict=True)):
         if i == 0 and embedding.steps:
-            begin = functools.partial(start_embedding, target[i])
-            found["embed"] = functools.partial(lower, i, EmbedStep(stage, embedding.batch), begin)
+            found["embed"] = functools.partial(lower, i, embedding)
         if config is not None and config.steps:
-            begin = functools.partial(start_tuning, params["stages"][i], config)
-            step = TuneStep(stage, config.batch)
-            found[f"tune {stage.name}"] = functools.partial(lower, i, step, begin)
+            found[f"tune {stage.name}"] = functools.partial(lower, i, config)
     return found
 
 

@@ -77,7 +77,7 @@ def run_fit(
         config = settings.tuning[i]
         if config is not None and config.steps:
             part_key = imagic.stage_key(key, "tune", i)
-            run = functools.partial(imagic.tune, stage, p, picture, cond, config, part_key)
+            run = functools.partial(imagic.tune, stage, p, picture, cond, null[i], config, part_key)
             start = imagic.start_tuning(p, config, imagic.lora_key(part_key))
             state = loop(f"tune {stage.name}", f"tuning {stage.name}", start, config.steps, run)
             delta = state.value["trainable"]

@@ -108,6 +108,10 @@ def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         checked["train"] = str(values["train"])
     if "rank" in values:
         checked["rank"] = whole(values["rank"], f"{where}rank", 0, 4096)
+    if "dropout" in values:
+        checked["dropout"] = number(values["dropout"], f"{where}dropout")
+        if not 0 <= checked["dropout"] <= 1:
+            raise UserError(f"{where}dropout must lie in 0..1, got {values['dropout']!r}")
     return kind(**checked)
 
 

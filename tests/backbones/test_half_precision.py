@@ -41,7 +41,7 @@ def params():
 def test_fine_tuning_at_the_papers_rate_lowers_the_loss(params):
     half, full = stage(jnp.bfloat16), stage(jnp.float32)
     picture = imagic.Picture(X0, None)
-    state = imagic.tune(half, params, picture, COND, PAPER, jax.random.key(3))
+    state = imagic.tune(half, params, picture, COND, COND, PAPER, jax.random.key(3))
     trained = state.value["trainable"]
     assert {a.dtype for a in trained.values()} == {jnp.dtype(jnp.float32)}
     tuned = imagic.adapters.merge(params, trained)

@@ -31,6 +31,7 @@ W = jax.random.normal(jax.random.key(0), (4, 3))
 PARAMS = {"unet": {"w": W}}
 PICTURE = Picture(jnp.array([[0.3, -0.5, 0.9]]), None)
 COND = Cond(jax.random.normal(jax.random.key(1), (1, 5, 4)), pooled=jnp.ones((1, 2)))
+NULL = Cond(jax.random.normal(jax.random.key(2), (1, 5, 4)), pooled=jnp.zeros((1, 2)))
 KEY = jax.random.key(7)
 
 
@@ -61,7 +62,7 @@ def test_embedding_is_adam_on_the_states_alone():
 
 def test_tuning_is_adam_on_the_chosen_parameters():
     config = TuningConfig(steps=25, learning_rate=0.05, batch=1)
-    state = imagic.tune(Linear(), PARAMS, PICTURE, COND, config, KEY)
+    state = imagic.tune(Linear(), PARAMS, PICTURE, COND, NULL, config, KEY)
 
     def loss_of(w, key):
         return Linear().loss({"unet": {"w": w}}, PICTURE.x0, COND, None, key, 1)
@@ -84,7 +85,7 @@ def test_stopping_and_going_on_makes_the_same_bits(part):
             config = EmbeddingConfig(steps=steps, learning_rate=0.05)
             return imagic.embed(Linear(), PARAMS, PICTURE, COND, config, KEY, state=state)
         config = TuningConfig(steps=steps, learning_rate=0.05)
-        return imagic.tune(Linear(), PARAMS, PICTURE, COND, config, KEY, state=state)
+        return imagic.tune(Linear(), PARAMS, PICTURE, COND, NULL, config, KEY, state=state)
 
     whole, resumed = run(30), run(30, run(11))
     for a, b in zip(jax.tree.leaves(whole.value), jax.tree.leaves(resumed.value), strict=True):
@@ -93,18 +94,33 @@ def test_stopping_and_going_on_makes_the_same_bits(part):
 
 def test_a_low_rate_moves_weights_and_half_precision_would_lose_it():
     config = TuningConfig(steps=1, learning_rate=5e-7)
-    state = imagic.tune(Linear(), PARAMS, PICTURE, COND, config, KEY)
+    state = imagic.tune(Linear(), PARAMS, PICTURE, COND, NULL, config, KEY)
     trained = state.value["trainable"]["unet/w"]
     moved = np.abs(np.asarray(trained) - np.asarray(W))
     np.testing.assert_allclose(moved, 5e-7, rtol=0.2)
     assert (trained.astype(jnp.bfloat16) == W.astype(jnp.bfloat16)).all()
 
 
+def test_dropped_draws_see_the_empty_text():
+    def tuned(cond, dropout):
+        config = TuningConfig(steps=6, learning_rate=0.05, batch=4, dropout=dropout)
+        state = imagic.tune(Linear(), PARAMS, PICTURE, cond, NULL, config, KEY)
+        return np.asarray(state.value["trainable"]["unet/w"])
+
+    np.testing.assert_array_equal(tuned(COND, 1.0), tuned(NULL, 0.0))
+    some = tuned(COND, 0.5)
+    assert not np.array_equal(some, tuned(COND, 0.0))
+    assert not np.array_equal(some, tuned(COND, 1.0))
+    mixed = imagic.choose(jnp.array([True, False]), NULL, COND)
+    np.testing.assert_array_equal(mixed.states, jnp.concatenate([NULL.states, COND.states]))
+    np.testing.assert_array_equal(mixed.pooled, jnp.array([[0.0, 0.0], [1.0, 1.0]]))
+
+
 def test_half_precision_masters_are_refused():
     half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), PARAMS)
     config = TuningConfig(steps=1, learning_rate=5e-7)
     with pytest.raises(ValueError, match=r"must be kept in float32, because .*5e-07 round away"):
-        imagic.tune(Linear(), half, PICTURE, COND, config, KEY)
+        imagic.tune(Linear(), half, PICTURE, COND, NULL, config, KEY)
 
 
 def test_lora_tunes_beside_half_precision_masters():

@@ -38,6 +38,8 @@ def test_the_shipped_presets_fit_the_cascade(config):
         (lambda c: c.embedding.update(learning_rate=float("nan")), "finite"),
         (lambda c: c.embedding.update(learning_rate=0.0), "above 0"),
         (lambda c: c.tuning.base.update(batch=0), r"config\.tuning\.base\.batch"),
+        (lambda c: c.tuning.base.update(rank=-1), r"config\.tuning\.base\.rank"),
+        (lambda c: c.tuning.base.update(dropout=1.5), r"config\.tuning\.base\.dropout must lie"),
         (lambda c: c.sampling.base.update(steps=100000), r"config\.sampling\.base\.steps"),
         (lambda c: c.sampling.base.update(guidance=-2.0), "negative"),
         (lambda c: c.sampling.update(sampler="euler"), "ddim, ddpm"),
