@@ -8,7 +8,7 @@ from imagic_jax.editors import imagic
 from imagic_jax.jobs import pictures, presets, settings
 
 config = presets.load_config(presets.find_preset("flatland_imagen"))
-cascade, params, *_ = registry.load(config.model)
+cascade, params, *_ = registry.load_cascade(config.model)
 preset = settings.from_config(config, cascade)
 
 source = pictures.load_source("examples/bird.png", cascade.size)

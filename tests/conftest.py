@@ -56,4 +56,4 @@ def tiny_loaded(tiny_model):
     """The same, loaded."""
     from imagic_jax.backbones import registry
 
-    return registry.load(tiny_model)
+    return registry.load_cascade(tiny_model)

@@ -109,8 +109,8 @@ def built_in() -> list[str]:
     return sorted(p.parent.name for p in MODELS.glob("*/cascade.json"))
 
 
-def load(model: str | Path) -> Loaded:
-    """`open_model(model).load()`."""
+def load_cascade(model: str | Path) -> Loaded:
+    """Opens and loads a built-in name, a folder, a hub id, or "A,B,C" small to large."""
     return open_model(model).load()
 
 

@@ -21,7 +21,7 @@ def parts(tiny_loaded):
 
 
 def test_stages_are_hashable_values(parts, tiny_model):
-    again = registry.load(tiny_model).cascade
+    again = registry.load_cascade(tiny_model).cascade
     for stage, other in zip(parts[0], again.stages, strict=True):
         assert isinstance(stage, Stage)
         assert stage == other
@@ -87,18 +87,27 @@ def test_loss_depends_on_key_text_and_picture_and_is_a_mean_over_draws(parts):
 
 def test_a_model_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match="there is no model 'flatland-imagin'"):
-        registry.load("flatland-imagin")
+        registry.load_cascade("flatland-imagin")
     with pytest.raises(UserError, match=r"no model_index\.json"):
-        registry.load(tmp_path)
+        registry.load_cascade(tmp_path)
+
+
+def test_the_package_has_doors_for_weights(tiny_model):
+    import imagic_jax
+
+    assert imagic_jax.load_cascade(tiny_model).cascade.name == "tiny"
+    assert imagic_jax.load_part(tiny_model / "base" / "unet")[0].config.patch_size == 2
+    with pytest.raises(AttributeError, match="load_everything"):
+        _ = imagic_jax.load_everything
 
 
 def test_a_cascade_of_another_format_is_refused(tiny_model, tmp_path):
     (tmp_path / "cascade.json").write_text('{"format": 99}')
     with pytest.raises(UserError, match="format 99"):
-        registry.load(tmp_path)
+        registry.load_cascade(tmp_path)
     (tmp_path / "cascade.json").write_text('{"format": ')
     with pytest.raises(WeightsError, match="cannot be read as JSON"):
-        registry.load(tmp_path)
+        registry.load_cascade(tmp_path)
 
 
 def test_the_fingerprint_changes_with_any_weight(tiny_model, tmp_path):

@@ -150,7 +150,7 @@ def test_half_precision_is_the_rounded_weights(imagic, save, tmp_path, name):
     dtype = np.dtype(getattr(ml_dtypes, name, name))
     stored = load_file(tmp_path / "o" / "base" / "unet" / "diffusion_pytorch_model.safetensors")
     assert {a.dtype for a in stored.values()} == {dtype}
-    again = registry.load(tmp_path / "o").params["stages"][0]["unet"]
+    again = registry.load_cascade(tmp_path / "o").params["stages"][0]["unet"]
     rounded = jax.tree.map(
         lambda a: np.asarray(a).astype(dtype).astype(np.float32), saved.tuned(0)["unet"]
     )
@@ -187,7 +187,7 @@ def test_lora_is_merged_on_request_and_where_another_stage_was_tuned_whole(
     saved = save(*specs)
     merge = ["--merge"] if specs[1] == LORA else []
     assert imagic("convert", "--fit=fit", "--to=o", *merge)[0] == 0
-    params = registry.load(tmp_path / "o").params
+    params = registry.load_cascade(tmp_path / "o").params
     for i in (0, 1):
         assert_equal_bits(params["stages"][i], saved.tuned(i))
     assert not list((tmp_path / "o").rglob("pytorch_lora_weights*"))
@@ -223,7 +223,7 @@ def test_a_fit_of_a_converted_model_does_not_overwrite_it(imagic, save, tmp_path
     code, _, err = imagic("convert", "--fit=fit", "--to=o", "--overwrite")
     assert code == 2
     assert "holds the fit or its model" in err
-    registry.load(tmp_path / "o")
+    registry.load_cascade(tmp_path / "o")
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -242,7 +242,7 @@ def test_nothing_is_left_half_written(imagic, save, tmp_path, monkeypatch, earli
     assert "No space left on device" in err
     assert {p.name for p in tmp_path.iterdir()} == {"fit", "o"} if earlier else {"fit"}
     if earlier:
-        registry.load(tmp_path / "o")
+        registry.load_cascade(tmp_path / "o")
 
 
 def test_bad_input(imagic, save, tmp_path, tiny_model):

@@ -32,7 +32,7 @@ def quick_compilation():
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "if", "if and x4"])
 def test_a_guided_trajectory(tmp_path, parity, kind):
     folders = stages_of(kind, tmp_path)
-    loaded = registry.load(",".join(map(str, folders)))
+    loaded = registry.load_cascade(",".join(map(str, folders)))
     count = len(folders)
     # A random network's way from eps to a cut-off x0 multiplies float32's last digit, and guidance
     # that again: a change of 1e-6 in the noise changes an IF picture by 2e-4 at scales 7.5 and 4.

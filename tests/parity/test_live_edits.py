@@ -93,7 +93,7 @@ def edited(request, tmp_path, monkeypatch):
 
 def ours(folders, fit, about):
     """(opened model, its sampling, the picture that `imagic render` draws)."""
-    loaded = registry.load(",".join(map(str, folders)))
+    loaded = registry.load_cascade(",".join(map(str, folders)))
     sampling = settings.from_config(ConfigDict(about["config"]), loaded.cascade).sampling
     picture = imagic.render(loaded.cascade, loaded.params, fit, [ETA], [SEED], sampling)
     return loaded, sampling, picture[0, 0]

@@ -67,7 +67,7 @@ def exported(configs, tmp_path_factory):
 
 
 def test_the_folder_is_a_stable_diffusion_model(exported):
-    loaded = registry.load(exported / "flatland-sd")
+    loaded = registry.load_cascade(exported / "flatland-sd")
     (stage,) = loaded.cascade.stages
     assert loaded.card["family"] == "sd"
     assert (stage.size, stage.sample_shape(1)) == (64, (1, 16, 16, 4))
@@ -150,7 +150,7 @@ def test_trained_parts_load_and_draw(configs, tmp_path, monkeypatch):
     training = json.loads((tmp_path / "imagic_models/flatland-clip/training.json").read_text())
     assert set(training["told_apart"]) == set(fx.FACTOR_NAMES)
     model = tmp_path / "imagic_models" / "flatland-sd"
-    loaded = registry.load(model)
+    loaded = registry.load_cascade(model)
     assert isinstance(load_part(model / "vae")[0], AutoencoderKL)
     assert isinstance(load_part(model / "unet")[0], UNet2DCondition)
     assert loaded.card["vae"]["training"]["psnr"] > 0

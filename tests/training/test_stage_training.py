@@ -32,7 +32,7 @@ def test_a_trained_stage_loads_and_draws(tiny_model, tmp_path, monkeypatch):
         f"def get_config():\n    return ConfigDict(json.loads({json.dumps(json.dumps(config))}))\n"
     )
     assert main(["train", f"--config={path}", f"--model={model}", "--out=run"]) == 0
-    loaded = registry.load(model)
+    loaded = registry.load_cascade(model)
     assert [s.name for s in loaded.cascade.stages] == ["base", "sr1", "sr2"]
     assert loaded.card["stages"][0]["training"]["steps"] == 3
     assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) >= 1
