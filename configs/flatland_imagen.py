@@ -5,9 +5,8 @@ benchmarks/results/imagic. Against the paper's: several noise draws per step ins
 far fewer steps do; a higher rate for the embedding, whose entries are of order one here. Of the
 base, the residual blocks alone are tuned, which leaves the attention to the text as it was.
 
-The embedding moves little from the target's, so edits appear at eta 1.5 to 3. At a rate of 0.05,
-with `dropout` 0.3, they appear at 0.75 to 1.5 and far more of them do, but less of the picture
-stays: its mark, its place and its style.
+The embedding moves little from the target's, so edits appear beyond eta = 1. A higher rate, with
+some `dropout`, is the knob for earlier and stronger ones, at the picture's cost.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,6 @@
 """The model that comes with the package: in diffusers' layout, small, and good enough to edit."""
 
 import json
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,9 +54,8 @@ def test_pictures_move_away_from_the_input_as_eta_grows(edited):
     etas = json.loads((edited / "result.json").read_text())["etas"]
     first = pixels(edited / "edited_eta0_seed0.png")
     away = [np.square(pixels(edited / f"edited_eta{e:g}_seed0.png") - first).mean() for e in etas]
-    # Once the edit is there, a larger eta changes little.
-    assert all(b > 0.9 * a for a, b in pairwise(away))
-    assert away[-1] > away[1] > 1e-4
+    assert away == sorted(away)
+    assert away[-1] > 1e-4
     assert np.abs(first - pixels(edited / "input.png")).mean() < 0.12
 
 

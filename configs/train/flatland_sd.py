@@ -1,8 +1,8 @@
 """The UNet of `flatland-sd`: Stable Diffusion's, on 16 x 16 x 4 latents of 64 x 64 pixels.
 
-Blocks, schedule and folder are those of Stable Diffusion. The network predicts v, as Stable
-Diffusion 2.1 does: at high noise, where the schedule spends most of its levels, v asks for the
-picture itself.
+Blocks, schedule and folder are those of Stable Diffusion; as in SDXL, the first level, where
+attention is dear, has none. The network predicts v, as Stable Diffusion 2.1 does: at high noise,
+where the schedule spends most of its levels, v asks for the picture itself.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +13,7 @@ SCHEDULER = {
     "beta_end": 0.012,
     "num_train_timesteps": 1000,
     "prediction_type": "v_prediction",
+    "max_loss_weight": 5.0,
     "steps_offset": 1,
     "set_alpha_to_one": False,
     "clip_sample": False,
@@ -27,14 +28,14 @@ UNET = {
     "attention_head_dim": 4,  # the number of heads
     "block_out_channels": (64, 128),
     "cross_attention_dim": 128,
-    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "flip_sin_to_cos": True,
     "freq_shift": 0,
     "layers_per_block": (2, 1),
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "norm_eps": 1e-5,
     "norm_num_groups": 32,
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "use_linear_projection": True,
 }
 
@@ -56,7 +57,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 14000,
+            "steps": 9000,
             "learning_rate": 1e-3,
             "warmup": 500,
             "decay": 0.3,

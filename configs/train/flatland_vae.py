@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 5000,
+            "steps": 4000,
             "learning_rate": 2e-3,
             "warmup": 200,
             "decay": 0.4,

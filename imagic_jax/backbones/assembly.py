@@ -42,7 +42,7 @@ PARTS = {
 
 
 def family_of(folder: Path) -> str:
-    """The kind of a model folder, a key of `FAMILIES`' values.
+    """The kind of a model folder, one of the values of `FAMILIES`.
 
     Raises:
         UserError: it has no model_index.json, or one of an unsupported pipeline.
@@ -75,9 +75,9 @@ class Assembly:
         """Appends the stage of one folder; `row` is its entry in cascade.json."""
         family = family_of(folder)
         if (family in ("x4", "if_sr")) != bool(self._stages):
-            order = "first" if self._stages else "behind another"
+            order = "behind another" if self._stages else "first"
             raise UserError(
-                f"--model: {folder} is a {family} model and cannot come {order}; name the stages"
+                f"--model: {folder}, of the family {family}, cannot come {order}; name the stages"
                 " small to large: a base, then its super-resolution stages"
             )
         self.families.append(family)

@@ -32,7 +32,7 @@ def main(values: flags.FlagValues) -> None:
         raise UserError("--fit is missing: name the fit folder that an edit left, e.g. OUT/fit")
     if not values.to:
         raise UserError("--to is missing: name the folder to write")
-    settings.choice(values.dtype, "--dtype", tuple(job.DTYPES))
+    settings.choice(values.dtype, "--dtype", tuple(models.DTYPES))
     folder = Path(str(values.fit))
     about = fits.read_about(folder)
     job.refuse_random(about)

@@ -27,9 +27,10 @@ class UnsupportedSchedule(ValueError):
 class Schedule:
     """A noise schedule: static and hashable. Field names and defaults are diffusers'.
 
-    `max_loss_weight` is ours (diffusers ignores it): a model that predicts x0 is trained with the
-    weight min(SNR + 1, max_loss_weight), which is v-prediction's weighting (Salimans & Ho 2022),
-    cut off where little noise is left; None weighs all timesteps alike.
+    `max_loss_weight` is ours (diffusers ignores it): the squared error of x0 is weighted by
+    min(SNR + 1, max_loss_weight), which is v-prediction's weighting (Salimans & Ho 2022), cut off
+    where little noise is left (Hang et al. 2023, Min-SNR). None leaves the error of the model's own
+    target as it is.
     """
 
     num_train_timesteps: int = 1000
@@ -66,8 +67,8 @@ class Schedule:
                     f" one of {', '.join(allowed)}"
                 )
         schedule = cls(**fields)
-        if schedule.max_loss_weight is not None and schedule.prediction_type != "sample":
-            raise UnsupportedSchedule("max_loss_weight goes with prediction_type 'sample' only")
+        if schedule.max_loss_weight is not None and schedule.prediction_type == "epsilon":
+            raise UnsupportedSchedule("max_loss_weight does not go with prediction_type 'epsilon'")
         if config.get("rescale_betas_zero_snr") or config.get("trained_betas") is not None:
             raise UnsupportedSchedule(
                 "scheduler_config.json: rescale_betas_zero_snr and trained_betas are not supported"
@@ -91,8 +92,14 @@ class Schedule:
         """The training loss's weight at traced timesteps; None where all weigh alike."""
         if self.max_loss_weight is None:
             return None
-        with np.errstate(divide="ignore"):
-            weight = np.minimum(1.0 / (1.0 - self.alphas_cumprod()), self.max_loss_weight)
+        noise = 1.0 - self.alphas_cumprod()  # 1 / (SNR + 1)
+        if (
+            self.prediction_type == "v_prediction"
+        ):  # whose squared error is SNR + 1 times that of x0
+            weight = np.minimum(1.0, self.max_loss_weight * noise)
+        else:
+            with np.errstate(divide="ignore"):
+                weight = np.minimum(1.0 / noise, self.max_loss_weight)
         return jnp.asarray(weight, jnp.float32)[t]
 
     def abar(self, t: Int[Array, "..."]) -> Float[Array, "..."]:

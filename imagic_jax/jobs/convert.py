@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-
 from imagic_jax.backbones import adapters
 from imagic_jax.backbones.adapters import Trainable
 from imagic_jax.backbones.registry import Opened
@@ -23,6 +21,7 @@ from imagic_jax.editors.imagic import Fit
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import fits
 from imagic_jax.jobs.converted import EMBEDDINGS, card_of, embeddings, notes_of, unets
+from imagic_jax.jobs.models import DTYPES
 from imagic_jax.report.snippets import readme
 from imagic_jax.typing import DType
 from imagic_jax.weights import load_part, save_part
@@ -30,12 +29,6 @@ from imagic_jax.weights.folder import read_config
 from imagic_jax.weights.lora import LORA_FILE, save_lora
 from imagic_jax.weights.pipelines import copy_pipeline
 from imagic_jax.weights.safetensors_io import write_tensors
-
-DTYPES: dict[str, DType] = {
-    "float32": jnp.float32,
-    "float16": jnp.float16,
-    "bfloat16": jnp.bfloat16,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

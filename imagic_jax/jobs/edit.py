@@ -169,6 +169,8 @@ def _check_tuning(opened: Opened, settings: EditSettings) -> None:
             jax.eval_shape(lambda p, c=config: adapters.split(p, c.spec)[0], stage_shapes)
         except ValueError as error:
             raise UserError(f"{where}.train: {error}") from error
+        if not config.steps:
+            continue
         try:
             jax.eval_shape(lambda p, c=config: imagic.start_tuning(p, c).value, stage_shapes)
         except ValueError as error:

@@ -15,7 +15,12 @@ from imagic_jax.typing import DType
 
 RANDOM = "these are RANDOM WEIGHTS: times and memory are real, the pictures are no edit"
 
-_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+#: What numbers may be computed and kept in.
+DTYPES: dict[str, DType] = {
+    "float32": jnp.float32,
+    "bfloat16": jnp.bfloat16,
+    "float16": jnp.float16,
+}
 #: Presets for models that bring none of their own, by family.
 _PRESETS = {
     "sd": "sd15",
@@ -76,7 +81,7 @@ def _compute_dtype(name: Any) -> DType:
 
 
 def _dtype(name: Any, where: str, *others: str) -> DType:
-    return _DTYPES[choice(name, where, (*others, *_DTYPES))]
+    return DTYPES[choice(name, where, (*others, *DTYPES))]
 
 
 def preset_for(model: str) -> str:

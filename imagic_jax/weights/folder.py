@@ -63,12 +63,7 @@ def load_part(
       UnsupportedConfig: the config asks for something that is not implemented.
     """
     folder = Path(folder)
-    config = read_config(folder)
-    try:
-        family = family_of(config)
-        module = family.build(config, jnp.float32 if dtype is None else dtype)
-    except (WeightsError, UnsupportedConfig) as error:
-        raise type(error)(f"{folder / 'config.json'}: {error}") from error
+    config, family, module = open_network(folder, jnp.float32 if dtype is None else dtype)
     table = _slots(family, module, config)
     tensors = _modern(str(folder), family, open_tensors(folder, family.stem))
     _check(
@@ -78,6 +73,21 @@ def load_part(
     )
     work = [(slot, *tensors[key]) for key, slot in table.items()]
     return module, unflatten(_read_all(work, param_dtype, place))
+
+
+def open_network(folder: Path, dtype: DType) -> tuple[dict[str, Any], Family, nn.Module]:
+    """What a model folder's `config.json` says: the config, its family and the module.
+
+    Raises:
+      WeightsError: there is no `config.json`, or it is of no supported network.
+      UnsupportedConfig: the config asks for something that is not implemented.
+    """
+    config = read_config(folder)
+    try:
+        family = family_of(config)
+        return config, family, family.build(config, dtype)
+    except (WeightsError, UnsupportedConfig) as error:
+        raise type(error)(f"{folder / 'config.json'}: {error}") from error
 
 
 _Work = tuple[Slot, StoredTensor, tuple[int, ...]]

@@ -9,25 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagic_jax.models import UnsupportedConfig
 from imagic_jax.typing import DType, Params
 from imagic_jax.weights.errors import WeightsError
-from imagic_jax.weights.families import family_of, parameter_shapes
-from imagic_jax.weights.folder import read_config
+from imagic_jax.weights.families import parameter_shapes
+from imagic_jax.weights.folder import open_network
 
 
 def build_part(folder: str | Path, dtype: DType = jnp.float32) -> nn.Module:
-    """The module of a model folder.
-
-    Raises:
-      WeightsError: there is no `config.json`, or it is of no supported network.
-      UnsupportedConfig: the config asks for something that is not implemented.
-    """
-    config = read_config(Path(folder))
-    try:
-        return family_of(config).build(config, dtype)
-    except (WeightsError, UnsupportedConfig) as error:
-        raise type(error)(f"{Path(folder) / 'config.json'}: {error}") from error
+    """The module of a model folder; raises as `folder.open_network` does."""
+    return open_network(Path(folder), dtype)[2]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -49,8 +39,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def part_shapes(folder: str | Path, param_dtype: DType = jnp.float32) -> Params:
     """The parameters of a model folder as shapes: nothing is read or allocated."""
-    module = build_part(folder)
-    shapes = parameter_shapes(module, family_of(read_config(Path(folder))).inputs(module))
+    _, family, module = open_network(Path(folder), jnp.float32)
+    shapes = parameter_shapes(module, family.inputs(module))
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, param_dtype), shapes)
 
 

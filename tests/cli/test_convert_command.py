@@ -254,7 +254,7 @@ def test_bad_input(imagic, save, tmp_path, tiny_model):
     assert (code, "there is no folder fit" in err) == (2, True)
     save(CONVS, None, None)
     code, _, err = imagic("convert", "--fit=fit", "--to=o", "--dtype=int8")
-    assert (code, "--dtype must be one of float32, float16" in err) == (2, True)
+    assert (code, "--dtype must be one of float32, bfloat16, float16" in err) == (2, True)
     code, _, err = imagic("convert", "--fit=fit", "--to=fit/fit.json")
     assert (code, "is a file" in err) == (2, True)
     about = json.loads((tmp_path / "fit" / "fit.json").read_text())

@@ -7,6 +7,8 @@ import published
 import pytest
 from PIL import Image as pil
 
+from imagic_jax.jobs import models, presets, settings
+
 SHORT = (
     "--config.embedding.steps=2",
     "--config.tuning.base.steps=2",
@@ -94,10 +96,37 @@ def test_a_cascade_is_named_by_its_stages(imagic, picture, cascade, tmp_path, co
 
 def test_stages_in_the_wrong_order_are_refused(imagic, picture, cascade, sd):
     common = (f"--image={picture}", "--text=a red dog", "--out=o")
-    for model in (f"{cascade[1]},{cascade[0]}", f"{cascade[0]},{sd}", str(cascade[2])):
+    wrong = {
+        f"{cascade[1]},{cascade[0]}": "if_ii, of the family if_sr, cannot come first",
+        f"{cascade[0]},{sd}": "sd, of the family sd, cannot come behind another",
+        str(cascade[2]): "x4, of the family x4, cannot come first",
+    }
+    for model, words in wrong.items():
         code, _, err = imagic("edit", f"--model={model}", *common)
         assert code == 2
+        assert words in err
         assert "small to large" in err
+
+
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("sd15", (512,)),
+        ("sd21", (768,)),
+        ("sd21_base", (512,)),
+        ("sdxl", (1024,)),
+        ("deepfloyd_if_m", (64, 256, 1024)),
+        ("deepfloyd_if_l", (64, 256, 1024)),
+        ("deepfloyd_if_xl", (64, 256, 1024)),
+    ],
+)
+def test_every_preset_opens_at_its_real_shape_without_weights(preset, sizes):
+    config = presets.load_config(presets.find_preset(preset))
+    opened, notes = models.open_preset(config, random_weights=True)
+    assert tuple(s.size for s in opened.cascade.stages) == sizes
+    assert notes == [models.RANDOM]
+    tuning = settings.from_config(config, opened.cascade).tuning
+    assert tuple(t is not None for t in tuning) == opened.cascade.tuned
 
 
 def test_random_weights_are_said_loudly(imagic, picture, sd, tmp_path, monkeypatch):

@@ -136,6 +136,23 @@ def test_loss_weight_is_v_weighting_cut_off():
     np.testing.assert_allclose(cut.loss_weight(t), np.minimum(snr + 1, 5.0), rtol=1e-5)
 
 
+def test_cut_off_weights_of_v_and_x0_are_one_loss():
+    x0 = jax.random.normal(jax.random.key(0), (8, 4, 4, 3))
+
+    def loss_of(kind):
+        schedule = Schedule(prediction_type=kind, max_loss_weight=5.0)
+
+        def network(x, t):  # the same prediction of x0, said as x0 and as v
+            abar = schedule.abar(t)[:, None, None, None]
+            guess = 0.3 * x
+            v = (jnp.sqrt(abar) * x - guess) / jnp.sqrt(1.0 - abar)
+            return guess if kind == "sample" else v
+
+        return float(denoising_loss(network, schedule, x0, jax.random.key(1)))
+
+    assert loss_of("v_prediction") == pytest.approx(loss_of("sample"), rel=1e-3)
+
+
 def test_loss_ignores_the_variance_half():
     schedule = Schedule(beta_schedule="squaredcos_cap_v2")
     x0 = jax.random.normal(jax.random.key(0), (4, 4, 4, 3))

@@ -10,31 +10,37 @@ import pytest
 from imagic_jax.models import T5Config, UNetConfig, UnsupportedConfig
 from imagic_jax.weights.families import family_of, parameter_shapes
 
-FULL = Path(__file__).parent / "full_configs"
+FULL = Path(__file__).parents[2] / "configs" / "architectures"
 
 
-def _full(name):
-    return json.loads((FULL / f"{name}.json").read_text())
+def _full(part):
+    return json.loads((FULL / part / "config.json").read_text())
 
 
 # Millions of parameters, counted by PyTorch.
 @pytest.mark.parametrize(
-    ("name", "millions"),
+    ("part", "millions"),
     [
-        ("sd15_unet", 859.5),
-        ("sd21_unet", 865.9),
-        ("sdxl_base_unet", 2567.5),
-        ("x4_unet", 473.4),
-        ("if_i_m_unet", 371.6),
-        ("if_i_l_unet", 935.4),
-        ("if_i_xl_unet", 4304.7),
-        ("if_ii_m_unet_reconstructed", 482.5),
-        ("if_ii_l_unet", 1243.3),
-        ("t5_v1_1_xxl", 4762.3),
+        ("sd15/unet", 859.5),
+        ("sd21/unet", 865.9),
+        ("sdxl/unet", 2567.5),
+        ("x4/unet", 473.4),
+        ("if_i_m/unet", 371.6),
+        ("if_i_l/unet", 935.4),
+        ("if_i_xl/unet", 4304.7),
+        ("if_ii_m/unet", 482.5),
+        ("if_ii_l/unet", 1243.3),
+        ("if_i_m/text_encoder", 4762.3),
+        ("sd21_base/unet", 865.9),
+        ("sd15/text_encoder", 123.1),
+        ("sd21/text_encoder", 340.4),
+        ("sdxl/text_encoder_2", 694.7),
+        ("sd15/vae", 83.7),
+        ("x4/vae", 55.3),
     ],
 )
-def test_published_networks_have_their_number_of_parameters(name, millions):
-    config = _full(name)
+def test_published_networks_have_their_number_of_parameters(part, millions):
+    config = _full(part)
     family = family_of(config)
     module = family.build(config, "float32")
     shapes = parameter_shapes(module, family.inputs(module))
@@ -52,7 +58,7 @@ def test_missing_keys_take_diffusers_defaults_and_nulls_are_false():
 
 
 def test_values_are_spread_to_one_per_level():
-    config = UNetConfig.from_dict(_full("sd15_unet") | {"patch_size": 2})
+    config = UNetConfig.from_dict(_full("sd15/unet") | {"patch_size": 2})
     assert config.attention_head_dim == (8, 8, 8, 8)
     assert config.layers_per_block == (2, 2, 2, 2)
     assert config.patch_size == 2
@@ -60,7 +66,7 @@ def test_values_are_spread_to_one_per_level():
 
 @pytest.mark.parametrize(("value", "middle"), [(True, True), ([True, True, True, False], False)])
 def test_only_cross_attention_includes_the_middle_only_where_it_is_one_value(value, middle):
-    config = UNetConfig.from_dict(_full("if_i_m_unet") | {"only_cross_attention": value})
+    config = UNetConfig.from_dict(_full("if_i_m/unet") | {"only_cross_attention": value})
     assert config.mid_block_only_cross_attention is middle
 
 
@@ -97,12 +103,12 @@ def test_only_cross_attention_includes_the_middle_only_where_it_is_one_value(val
 )
 def test_what_is_not_supported_is_refused_by_name(key, value):
     with pytest.raises(UnsupportedConfig, match=key):
-        UNetConfig.from_dict(_full("sd15_unet") | {key: value})
+        UNetConfig.from_dict(_full("sd15/unet") | {key: value})
 
 
 def test_lists_of_head_sizes_are_refused_for_simple_blocks():
     with pytest.raises(UnsupportedConfig, match=r"attention_head_dim.*Simple"):
-        UNetConfig.from_dict(_full("if_i_m_unet") | {"attention_head_dim": [64, 64, 64, 64]})
+        UNetConfig.from_dict(_full("if_i_m/unet") | {"attention_head_dim": [64, 64, 64, 64]})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +121,7 @@ def test_lists_of_head_sizes_are_refused_for_simple_blocks():
 )
 def test_sizes_that_do_not_divide_are_refused_by_name(key, value):
     with pytest.raises(UnsupportedConfig, match=key):
-        UNetConfig.from_dict(_full("if_i_l_unet") | {key: value})
+        UNetConfig.from_dict(_full("if_i_l/unet") | {key: value})
 
 
 def test_t5_of_version_1_0_is_refused():
