@@ -95,7 +95,7 @@ class Schedule:
         noise = 1.0 - self.alphas_cumprod()  # 1 / (SNR + 1)
         if (
             self.prediction_type == "v_prediction"
-        ):  # whose squared error is SNR + 1 times that of x0
+        ):  # its error is SNR + 1 times that of x0
             weight = np.minimum(1.0, self.max_loss_weight * noise)
         else:
             with np.errstate(divide="ignore"):
