@@ -19,7 +19,7 @@ from imagic_jax.backbones.contracts import Cascade, Cond, Extra, Stage, repeat, 
 from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.prediction import Prediction
-from imagic_jax.diffusion.sampling import Sampler
+from imagic_jax.diffusion.sampling import Denoiser, Sampler
 from imagic_jax.diffusion.schedule import Grid, padded_grid
 from imagic_jax.typing import Image, Params
 
@@ -86,19 +86,43 @@ def draw(
         )(low_res, keys)
         extra = jax.tree.map(lambda a: a.reshape(batch, *a.shape[2:]), one_by_one)
 
-    def denoise(x_t, t):
-        if not guided:
-            return stage.predict(params, x_t, t, cond, extra)[0]
-        twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), (x_t, extra))
-        both, _ = stage.predict(params, twice[0], t, stack(null, cond), twice[1])
-        halves = [
-            jax.tree.map(lambda a, s=s: a[s], both) for s in (slice(batch), slice(batch, None))
-        ]
-        return guide(Prediction(*halves[0]), Prediction(*halves[1]), guidance)
-
+    denoise = denoiser(stage, params, cond, null if guided else None, extra, guidance)
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
     x0 = loops.sample(denoise, stage.schedule, x, levels, num_steps, step_keys, sampler)
     return stage.finish(params, x0)
+
+
+def denoiser(
+    stage: Stage,
+    params: Params,
+    cond: Cond,
+    null: Cond | None,
+    extra: Extra,
+    guidance: Float[Array, ""] | Float[Array, " b"],
+) -> Denoiser:
+    """The guided prediction of one stage as samplers take it: (x_t, t) -> Prediction.
+
+    Args:
+        stage, params: the model.
+        cond: texts, batch of the pictures.
+        null: the empty (or negative) text, same batch; None predicts without guidance, at half
+            the cost.
+        extra: what a super-resolution stage is conditioned on, same batch.
+        guidance: scale, one for all or one for each picture.
+    """
+    if null is None:
+        return lambda x_t, t: stage.predict(params, x_t, t, cond, extra)[0]
+
+    def guided(x_t: Array, t: Array) -> Prediction:
+        batch = x_t.shape[0]
+        twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), (x_t, extra))
+        both, _ = stage.predict(params, twice[0], t, stack(null, cond), twice[1])
+        empty, told = (
+            jax.tree.map(lambda a, s=s: a[s], both) for s in (slice(batch), slice(batch, None))
+        )
+        return guide(empty, told, guidance)
+
+    return guided
 
 
 def drawing_programs(
@@ -145,6 +169,7 @@ def generate(
     sampling: Sampling,
     *,
     stages: int | None = None,
+    base: Float[np.ndarray, "n s s 3"] | None = None,
     before_stage: Callable[[str], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "n h w 3"]:
@@ -161,6 +186,8 @@ def generate(
         seeds: one per picture.
         sampling: see `Sampling`.
         stages: how many stages to run (default all).
+        base: pictures of the base stage in [-1, 1], where they are made otherwise (an edit): only
+            the stages behind it run.
         before_stage: told a stage's name before each of its draws.
         on_batch: told (micro-batches done, total) after each.
 
@@ -170,12 +197,15 @@ def generate(
     conds, null = jax.device_get((tuple(conds), tuple(null)))
     count = len(seeds)
     starts = range(0, count, sampling.batch)
-    run = cascade.stages[:stages]
+    first = 0 if base is None else 1
+    run = list(enumerate(cascade.stages))[first:stages]
+    if base is not None and not run:
+        return base
     pictures, done = [], 0
     for start in starts:
         rows = np.minimum(np.arange(start, start + sampling.batch), count - 1)
-        image = None
-        for i, stage in enumerate(run):
+        image = None if base is None else jnp.asarray(base[rows])
+        for i, stage in run:
             levels, num_steps = padded_grid(stage.schedule, sampling.steps[i])
             scale = sampling.guidance[i]
             take = functools.partial(jax.tree.map, lambda a, r=rows: a[r])

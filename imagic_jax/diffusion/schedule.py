@@ -93,9 +93,7 @@ class Schedule:
         if self.max_loss_weight is None:
             return None
         noise = 1.0 - self.alphas_cumprod()  # 1 / (SNR + 1)
-        if (
-            self.prediction_type == "v_prediction"
-        ):  # its error is SNR + 1 times that of x0
+        if self.prediction_type == "v_prediction":  # its error is SNR + 1 times that of x0
             weight = np.minimum(1.0, self.max_loss_weight * noise)
         else:
             with np.errstate(divide="ignore"):
@@ -189,14 +187,22 @@ def grid(schedule: Schedule, num_steps: int) -> Grid:
     return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns))
 
 
-def padded_grid(schedule: Schedule, num_steps: int) -> tuple[Grid, Array]:
+def padded_grid(schedule: Schedule, num_steps: int, start: int = 0) -> tuple[Grid, Array]:
     """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler.
 
     Padded on the host: another number of steps compiles nothing.
+
+    Args:
+        schedule: the model's.
+        num_steps: levels of the whole grid.
+        start: how many of its noisiest levels are left out; editors that start from a noised
+            picture begin there.
     """
-    pad = schedule.num_train_timesteps - num_steps
-    t, *columns = (np.pad(c, (0, pad)) for c in _columns(schedule, num_steps))
-    return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns)), jnp.int32(num_steps)
+    if not 0 <= start <= num_steps:
+        raise ValueError(f"start must be between 0 and {num_steps}, got {start}")
+    pad = schedule.num_train_timesteps - num_steps + start
+    t, *columns = (np.pad(c[start:], (0, pad)) for c in _columns(schedule, num_steps))
+    return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns)), jnp.int32(num_steps - start)
 
 
 def _columns(schedule: Schedule, num_steps: int) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,144 @@
+"""What an editing method is, besides Imagic: its inputs, its two verbs, and what it says of itself.
+
+A method is a module with a frozen `Config`, `fit` (an inversion, or nothing) and `render`, and one
+`METHOD` that names them. It edits the base stage; the stages behind it then draw the edited picture
+larger under the target text, as Imagic's do. `editors.methods` lists all of them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from imagic_jax.backbones.contracts import Cascade, Cond, repeat
+from imagic_jax.backbones.generate import Sampling, generate, seed_keys
+from imagic_jax.typing import Params
+
+#: What a method may want besides the picture and the target text, and what of the model it uses.
+Need = Literal["source text", "mask", "concepts", "clip", "gradients", "attention"]
+Pictures = Float[np.ndarray, "k s h w 3"]
+
+
+class Concept(NamedTuple):
+    """A direction in which a picture is moved (SEGA, LEDITS): arrays and traced numbers alone."""
+
+    cond: Cond  # of the base stage, batch of 1
+    sign: float = 1.0  # -1 removes the concept
+    scale: float = 7.0
+    threshold: float = 0.95  # quantile: the share of the positions that is left alone
+    warmup: int = 2  # steps before it begins
+    cooldown: int = 2**30  # steps after which it ends
+    weight: float = 1.0
+
+
+class Inputs(NamedTuple):
+    """What a method works on. Texts are one `Cond` per stage, batch of 1."""
+
+    image: Float[Array, "1 s s 3"]  # in [-1, 1], square
+    target: tuple[Cond, ...]
+    null: tuple[Cond, ...]  # the empty or negative text
+    source: tuple[Cond, ...] | None = None  # a text that is true of the picture
+    concepts: tuple[Concept, ...] = ()
+    mask: Float[Array, "1 s s 1"] | None = None  # 1 where the edit may happen
+    clip: Any = None  # a metrics.clip scorer: (static functions, params, texts), where needed
+
+
+class Cost(NamedTuple):
+    """Model evaluations of one edit: rows that pass through the base's UNet."""
+
+    fit: int
+    render: int  # per picture
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """One editing method, as commands, benchmarks and pages see it.
+
+    Attributes:
+        name, title, paper: "sdedit", "SDEdit", "Meng et al. 2022, arXiv:2108.01073".
+        summary: one sentence: what it does.
+        needs: what it cannot do without.
+        takes: what it uses where it is given.
+        config: its frozen settings; every field has a default.
+        knob: the field of `config` that trades the picture for the text: the strength.
+        strengths: eleven values of the knob, from least to most edit: the equal budget of a
+            benchmark.
+        fit: (cascade, params, inputs, config, sampling, key) -> pytree of arrays, or None.
+        render: (cascade, params, inputs, fit, config, sampling, strengths, seeds) -> pictures of
+            the base stage, (strengths, seeds, s, s, 3) in [-1, 1]. Neither a strength, a seed, a
+            text nor a picture compiles anything anew.
+        cost: (config, sampling, strength) -> Cost.
+        refuses: why it cannot work on a cascade, in a sentence, or None.
+    """
+
+    name: str
+    title: str
+    paper: str
+    summary: str
+    needs: frozenset[Need] = frozenset()
+    takes: frozenset[Need] = frozenset()
+    config: type
+    knob: str
+    strengths: tuple[float, ...]
+    fit: Callable[..., Any]
+    render: Callable[..., Pictures]
+    cost: Callable[[Any, Sampling, float], Cost]
+    refuses: Callable[[Cascade], str | None] = lambda cascade: None
+
+
+def no_fit(*_: Any) -> None:
+    """The `fit` of a method that has nothing to find out before it draws."""
+
+
+def in_batches(
+    draw: Callable[[Key[Array, " b"]], Array], seeds: Sequence[int], batch: int
+) -> Float[np.ndarray, "n h w 3"]:
+    """One picture per seed, drawn in micro-batches of one fixed, padded size.
+
+    Args:
+        draw: keys (batch,) -> pictures (batch, h, w, 3).
+        seeds: of the pictures.
+        batch: size of a micro-batch.
+    """
+    drawn = []
+    for start in range(0, len(seeds), batch):
+        some = list(seeds[start : start + batch])
+        padded = some + [some[-1]] * (batch - len(some))
+        drawn.append(np.asarray(draw(seed_keys(padded, 0)))[: len(some)])
+    return np.concatenate(drawn)
+
+
+def enlarge(
+    cascade: Cascade,
+    params: Params,
+    inputs: Inputs,
+    pictures: Pictures,
+    seeds: Sequence[int],
+    sampling: Sampling,
+) -> Pictures:
+    """Draws edited base pictures at the cascade's full size, under the target text.
+
+    Args:
+        cascade, params: the model.
+        inputs: whose texts are used.
+        pictures: (strengths, seeds, s, s, 3) in [-1, 1], from `Method.render`.
+        seeds: of the second axis.
+        sampling: of the super-resolution stages.
+
+    Returns:
+        (strengths, seeds, S, S, 3) in [-1, 1]; the same pictures where there is one stage alone.
+    """
+    strengths, count = pictures.shape[:2]
+    rows = strengths * count
+    drawn = generate(
+        cascade,
+        params["stages"],
+        [repeat(c, rows) for c in inputs.target],
+        inputs.null,
+        list(seeds) * strengths,
+        sampling,
+        base=pictures.reshape(rows, *pictures.shape[2:]),
+    )
+    return drawn.reshape(strengths, count, *drawn.shape[1:])
