@@ -114,7 +114,7 @@ def enlarge(
     cascade: Cascade,
     params: Params,
     inputs: Inputs,
-    pictures: Pictures,
+    pictures: Float[np.ndarray, "k s low low 3"],
     seeds: Sequence[int],
     sampling: Sampling,
 ) -> Pictures:
