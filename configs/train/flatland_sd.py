@@ -26,7 +26,7 @@ UNET = {
     "out_channels": 4,
     "act_fn": "silu",
     "attention_head_dim": 4,  # the number of heads
-    "block_out_channels": (64, 128),
+    "block_out_channels": (64, 112),
     "cross_attention_dim": 128,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "flip_sin_to_cos": True,
@@ -34,7 +34,7 @@ UNET = {
     "layers_per_block": (2, 1),
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "norm_eps": 1e-5,
-    "norm_num_groups": 32,
+    "norm_num_groups": 16,
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "use_linear_projection": True,
 }
