@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 2000,
+            "steps": 1400,
             "learning_rate": 1e-3,
             "warmup": 200,
             "decay": 0.4,

@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 9000,
+            "steps": 7000,
             "learning_rate": 1e-3,
             "warmup": 500,
             "decay": 0.3,
