@@ -2,15 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
+from imagic_jax.cli import evaluate_published as public
 from imagic_jax.cli.edit import DEFAULT_PRESET, apply_rendering, define_model, open_model
 from imagic_jax.cli.flagging import Command
-from imagic_jax.errors import UserError
 
-SUITES = ("fidelity", "imagic")
+SUITES = ("fidelity", "imagic", *public.SUITES)
 
 
 def define(values: flags.FlagValues) -> None:
@@ -18,12 +17,13 @@ def define(values: flags.FlagValues) -> None:
     text("suite", "imagic", f"NAME: {' or '.join(SUITES)}", flag_values=values)
     text("part", "validation", "NAME: validation or test", flag_values=values)
     define_model(values)
-    text("count", None, "N: pictures per split (default: 200 for fidelity, 40)", flag_values=values)
+    text("count", None, "N: pictures (default: 200 for fidelity, 40, all)", flag_values=values)
     text("eta", None, "E,E,..: amounts of the edit", flag_values=values)
     text("seeds", None, "N,N,..: seeds of the sampling noise", flag_values=values)
     text("guidance", None, "W: classifier-free guidance of the base model", flag_values=values)
     text("steps", None, "N: sampling steps of the base model", flag_values=values)
     text("out", None, "DIR: results (default: imagic_out/evaluate-SUITE-PART)", flag_values=values)
+    public.define(values)
     flags.DEFINE_boolean("quiet", False, "show no progress", flag_values=values)
 
 
@@ -32,6 +32,8 @@ def main(values: flags.FlagValues) -> None:
     from imagic_jax.runtime.progress import Reporter
 
     suite = settings.choice(values.suite, "--suite", SUITES)
+    if suite in public.SUITES:
+        return public.main(values, suite)
     part = settings.choice(values.part, "--part", ("validation", "test"))
     default = 200 if suite == "fidelity" else 40
     count = settings.whole(values.count or default, "--count", 1, 100_000)
@@ -46,31 +48,13 @@ def main(values: flags.FlagValues) -> None:
     if suite == "fidelity":  # draws from text: nothing is fitted, and splits are measured whole
         decisive = {n: decisive[n] for n in ("model", "sampling", "seeds")} | {"count": count}
     weights = loaded.opened.fingerprint()
-    _same_run(out, {"suite": suite, "part": part, "weights": weights, "config": decisive})
+    about = {"suite": suite, "part": part, "weights": weights, "config": decisive}
+    output.same_run(out / "settings.json", about)
     with Reporter(values.quiet, every=30.0) as reporter:
         run = _fidelity if suite == "fidelity" else _imagic
         table = run(loaded, checked, part, count, out, reporter)
     print(table)
     print(f"\nlook at {out}")
-
-
-def _same_run(out: Path, about: dict[str, Any]) -> None:
-    """One set of settings per result folder, so that resumed rows belong together."""
-    from imagic_jax.jobs import output
-
-    path = out / "settings.json"
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError:
-            before = None
-        if before != about:
-            what = output.differences(before, about) if isinstance(before, dict) else [path.name]
-            raise UserError(
-                f"--out: {out} holds results of other settings (different: {', '.join(what)});"
-                " choose another folder"
-            )
-    output.write_text(path, json.dumps(about, indent=2) + "\n")
 
 
 def _fidelity(loaded, settings, part, count, out: Path, reporter) -> str:
@@ -121,17 +105,21 @@ def _imagic(loaded, settings, part, count, out: Path, reporter) -> str:
 
 COMMAND = Command(
     name="evaluate",
-    summary="measure text fidelity or edits against Flatland's ground truth",
+    summary="measure text fidelity or edits, on Flatland's ground truth or public benchmarks",
     usage=(
         "fidelity: draws pictures from captions and reads their factors. imagic: edits benchmark"
         " pictures and scores them against the ideal edits, beside copying the input, sampling"
-        " from the text and editing without fine-tuning. Interrupted, it goes on."
+        " from the text and editing without fine-tuning. tedbench, tedbench++, piebench: the same"
+        " settings for every item of a public benchmark, or --score_only for results that exist."
+        " Interrupted, it goes on."
     ),
     define=define,
     main=main,
     examples=(
         "imagic evaluate --suite=fidelity --count=200",
         "imagic evaluate --suite=imagic --count=40 --seeds=0,1,2,3",
+        "imagic evaluate --suite=tedbench --data=tedbench --config=sd15 --eta=0.7",
+        "imagic evaluate --suite=tedbench --data=tedbench --methods=imagic --score_only",
     ),
     preset=DEFAULT_PRESET,
     models=True,

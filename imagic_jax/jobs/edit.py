@@ -66,7 +66,7 @@ def edit(
     cascade, settings = opened.cascade, request.settings
     source = pictures.load_source(request.image, cascade.size, request.crop)
     text = checked_text(request.text)
-    _check_tuning(opened, settings)
+    check_tuning(opened, settings)
     if request.check_memory:
         memory.check(opened, settings)
     job = {
@@ -152,7 +152,7 @@ def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]
     return [jax.block_until_ready(opened.cascade.text.encode(text_params, [t])) for t in texts]
 
 
-def _check_tuning(opened: Opened, settings: EditSettings) -> None:
+def check_tuning(opened: Opened, settings: EditSettings) -> None:
     """Refuses to tune what cannot be tuned, before anything is written.
 
     Raises:

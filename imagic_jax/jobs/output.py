@@ -73,6 +73,30 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
     return False
 
 
+def same_run(path: Path, about: Mapping[str, Any]) -> None:
+    """One set of settings per folder, so that resumed results belong together.
+
+    Args:
+        path: the file that says which, written the first time.
+        about: everything that decides the results; JSON values.
+
+    Raises:
+        UserError: the folder holds results of other settings.
+    """
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:
+            before = None
+        if before != dict(about):
+            what = differences(before, about) if isinstance(before, dict) else [path.name]
+            raise UserError(
+                f"--out: {path.parent} holds results of other settings (different:"
+                f" {', '.join(what)}); choose another folder"
+            )
+    write_text(path, json.dumps(dict(about), indent=2) + "\n")
+
+
 def check_writable(folder: Path) -> None:
     """Writes a probe where `folder` is or will be made; leaves nothing.
 

@@ -1,0 +1,211 @@
+"""Running an editing method over a benchmark: one fixed protocol, every item, no hand.
+
+Every item gets the same settings and the same seeds: what `imagic edit` would draw for it. Each
+(eta, seed) has a folder of its own in the benchmark's published layout, so that every one of them
+is a result folder that others' scripts, `--score_only` and `imagic study` can read.
+
+    OUT/METHOD/settings.json      what decides the pictures
+    OUT/METHOD/items.jsonl        one line per finished item, with the hashes of its pictures
+    OUT/METHOD/eta1-seed0/...     results
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from imagic_jax.backbones.generate import drawing_programs
+from imagic_jax.backbones.registry import Opened
+from imagic_jax.editors import imagic
+from imagic_jax.evaluation import rows
+from imagic_jax.evaluation.edit_items import Benchmark, EditItem, Problem
+from imagic_jax.jobs import memory, output, pictures
+from imagic_jax.jobs.edit import check_tuning, encode_texts
+from imagic_jax.jobs.fitting import run_fit
+from imagic_jax.jobs.pictures import Source
+from imagic_jax.jobs.rendering import draw
+from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.runtime.ahead import Ahead
+from imagic_jax.runtime.interrupt import Interrupted, StopFlag
+from imagic_jax.runtime.loop import NonFiniteLoss
+from imagic_jax.runtime.progress import Reporter
+
+
+class Variant(NamedTuple):
+    """One way in which a method draws its result."""
+
+    eta: float
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"eta{self.eta:g}-seed{self.seed}"
+
+
+class Editor(Protocol):
+    """A method, opened on a model and for a list of texts."""
+
+    variants: tuple[Variant, ...]
+
+    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
+        """Results in [-1, 1], one per variant; `work` may hold what a stopped run left.
+
+        Raises:
+            NonFiniteLoss: the optimisation diverged.
+            Interrupted: a stop was asked for; `work` holds the state.
+        """
+        ...
+
+
+class Imagic:
+    """`editors.imagic` with texts encoded, weights loaded and programs compiled once for all."""
+
+    def __init__(
+        self, opened: Opened, settings: EditSettings, items: Sequence[EditItem], stop: StopFlag
+    ):
+        self._cascade, self._settings, self._stop = opened.cascade, settings, stop
+        self.variants = tuple(Variant(e, s) for e in settings.etas for s in settings.seeds)
+        texts = list(dict.fromkeys(i.target_text for i in items))
+        self._null, *conds = encode_texts(opened, ["", *texts])
+        self._targets = dict(zip(texts, conds, strict=True))
+        self._params = {"stages": opened.load_stages()}
+        self._quiet = Reporter(quiet=True)
+
+    @contextlib.contextmanager
+    def compiled(self) -> Iterator["Imagic"]:
+        """Compiles all programs beside the first item's work."""
+        s, cascade = self._settings, self._cascade
+        like = next(iter(self._targets.values()))
+        fitting = imagic.fitting_programs(cascade, self._params, like, s.embedding, s.tuning)
+        drawing = drawing_programs(cascade, self._params["stages"], like, s.sampling)
+        with Ahead({**fitting, **drawing}) as self._ahead:
+            yield self
+
+    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
+        image, target = jnp.asarray(source.square), self._targets[item.target_text]
+        model = (self._cascade, self._params)
+        machine = (self._ahead, self._quiet, self._stop)
+        fit, _ = run_fit(*model, image, target, self._null, self._settings, work, *machine)
+        drawn, _ = draw(*model, fit, self._settings.etas, self._settings, *machine)
+        return drawn.reshape(-1, *drawn.shape[2:])
+
+
+@contextlib.contextmanager
+def open_imagic(
+    opened: Opened, settings: EditSettings, items: Sequence[EditItem], stop: StopFlag
+) -> Iterator[Editor]:
+    """Imagic, ready to edit `items`.
+
+    Raises:
+        UserError: the settings cannot be tuned with, or memory does not suffice.
+    """
+    check_tuning(opened, settings)
+    memory.check(opened, settings)
+    with Imagic(opened, settings, items, stop).compiled() as editor:
+        yield editor
+
+
+#: Methods that can be run: name -> opener, a context manager that yields an `Editor`.
+METHODS: dict[str, Callable[..., contextlib.AbstractContextManager[Editor]]] = {
+    "imagic": open_imagic,
+}
+
+
+def run(
+    benchmark: Benchmark,
+    method: str,
+    opened: Opened,
+    settings: EditSettings,
+    out: Path,
+    reporter: Reporter,
+    stop: StopFlag,
+) -> list[Problem]:
+    """Edits every item that `out`/METHOD does not hold yet; returns what went wrong.
+
+    Raises:
+        UserError: `out`/METHOD holds results of other settings.
+        Interrupted: stopped on request; the same command goes on.
+    """
+    folder = out / method
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "weights": opened.fingerprint(),
+        "data": benchmark.digest,
+        **rows.plain(dataclasses.asdict(settings)),
+    }
+    output.same_run(folder / "settings.json", about)
+    path = folder / "items.jsonl"
+    done = {r["item"]: r for r in rows.read(path) if _is_whole(folder, r)}
+    rows.write(path, done.values())
+    left = [i for i in benchmark.items if i.id not in done]
+    if left:
+        progress = reporter.stage(method, len(benchmark.items), len(done))
+        for note in _texts_lost(opened, left):
+            reporter.warn(note)
+        with METHODS[method](opened, settings, left, stop) as editor:
+            for item in left:
+                done[item.id] = _one(editor, item, opened.cascade.size, folder)
+                rows.append(path, done[item.id])
+                progress.advance(len(done))
+                if stop and len(done) < len(benchmark.items):
+                    raise Interrupted(f"stopped after {len(done)} items; the same command goes on")
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    found = []
+    for item in benchmark.items:
+        found += [Problem(w, item.id, d, method) for w, d in done[item.id]["problems"]]
+    return found
+
+
+def _one(editor: Editor, item: EditItem, size: int, folder: Path) -> dict[str, Any]:
+    """Edits one item, saves its pictures; returns its line."""
+    began = time.perf_counter()
+    work = folder / "work" / hashlib.sha256(item.id.encode()).hexdigest()[:16]
+    saved: dict[str, str] = {}
+    problems: list[tuple[str, str]] = []
+    try:
+        drawn = editor.edit(item, pictures.load_source(item.image, size), work)
+    except NonFiniteLoss as error:
+        problems.append(("fit diverged", str(error)))
+        drawn = np.zeros((0, size, size, 3), np.float32)
+    for variant, picture in zip(editor.variants, drawn, strict=False):
+        if not np.isfinite(picture).all():
+            problems.append(("result not finite", variant.folder))
+            continue
+        path = folder / variant.folder / item.output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        output.save_picture(pictures.to_pil(picture), path)
+        saved[variant.folder] = _digest(path)
+    shutil.rmtree(work, ignore_errors=True)
+    seconds = round(time.perf_counter() - began, 2)
+    line = {"item": item.id, "output": item.output, "pictures": saved, "problems": problems}
+    return {**line, "seconds": seconds}
+
+
+def _is_whole(folder: Path, row: dict[str, Any]) -> bool:
+    """Whether the pictures of a finished item are still what was written."""
+    try:
+        files = {folder / v / row["output"]: d for v, d in row["pictures"].items()}
+        return all(p.is_file() and _digest(p) == d for p, d in files.items())
+    except (KeyError, AttributeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _texts_lost(opened: Opened, items: Sequence[EditItem]) -> list[str]:
+    """One warning for all texts that the model cannot take as they are."""
+    lost = {i.target_text: opened.cascade.text.check(i.target_text) for i in items}
+    cut = [f"“{text}”: {notes[0]}" for text, notes in lost.items() if notes]
+    if not cut:
+        return []
+    return [f"{len(cut)} of {len(lost)} texts do not reach the model whole, such as {cut[0]}"]
