@@ -73,7 +73,7 @@ def write_results(folder: Path, names=RESULTS, side: int = 1024, shift: int = 10
 
 PIE = {
     "000000000000": ("0_random_140/000000000000.jpg", "0", [0, 512 * 200]),
-    "111000000001": ("1_change_object_80/1_artificial/111000000001.jpg", "1", [512 * 256, 512 * 256]),
+    "111000000001": ("1_change_object_80/1_artificial/111000000001.jpg", "1", [131072, 131072]),
     "900000000002": ("9_change_style_80/900000000002.jpg", "9", [0, 512 * 512]),
     "200000000003": ("2_add_object_80/200000000003.jpg", "2", []),
 }  # fmt: skip

@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": "imagic_jax.cli.sample",
     "train": "imagic_jax.cli.train",
     "evaluate": "imagic_jax.cli.evaluate",
+    "study": "imagic_jax.cli.study",
 }
 
 _HELP = """imagic: edit a real picture with one sentence (Imagic, CVPR 2023), in JAX.

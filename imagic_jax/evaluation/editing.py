@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +50,7 @@ class Variant(NamedTuple):
         return f"eta{self.eta:g}-seed{self.seed}"
 
 
+@runtime_checkable
 class Editor(Protocol):
     """A method, opened on a model and for a list of texts."""
 

@@ -57,7 +57,8 @@ def candidates(method: str, folder: Path) -> list[Candidate]:
     for path in folder.iterdir():
         if path.is_dir() and (match := _VARIANT.match(path.name)):
             found.append(Candidate(method, path, float(match[1]), int(match[2])))
-    return sorted(found) or [Candidate(method, folder)]
+    found.sort(key=lambda c: (c.eta, c.seed))
+    return found or [Candidate(method, folder)]
 
 
 def score(

@@ -89,7 +89,7 @@ def test_no_usable_picture_at_all_is_an_error(ted, tmp_path):
 def test_folders_of_something_else_are_refused(tmp_path, suite):
     with pytest.raises(UserError, match="there is no folder"):
         published.load(suite, tmp_path / "none", tmp_path)
-    with pytest.raises(UserError, match="is no (TEdBench|PIE-Bench)"):
+    with pytest.raises(UserError, match=r"is no (TEdBench|PIE-Bench)"):
         published.load(suite, tmp_path, tmp_path)
 
 
@@ -175,9 +175,7 @@ def test_piebench(tmp_path):
     assert [i.edit_type for i in benchmark.items] == [
         "random", "change object", "change style", "add object",
     ]  # fmt: skip
-    assert second.output == (
-        "annotation_images/1_change_object_80/1_artificial/111000000001.png"
-    )
+    assert second.output == ("annotation_images/1_change_object_80/1_artificial/111000000001.png")
     assert [(p.what, p.item) for p in benchmark.problems] == [("mask empty", "200000000003")]
     assert benchmark.listed == 4
 
