@@ -78,6 +78,8 @@ def _make(values: flags.FlagValues) -> None:
         print(f"left out: {problem.item}: {problem.what}{where} {problem.detail}".rstrip())
     if truth is not None and not any(e.truth for e in entries):
         print(f"no trial with a known answer: {truth} holds no result of these items")
+    if told := [m for m in methods if m in str((to / "page").absolute())]:
+        print(f"warning: the page's address would tell raters of {', '.join(told)}; rename {to}")
     print(f"give raters {to / 'page'} (index.html#form=1 and so on); keep {to / 'key.json'}")
 
 

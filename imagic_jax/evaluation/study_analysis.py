@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from imagic_jax.evaluation.study_answers import Choice, Rater
 
@@ -87,7 +87,9 @@ def _pairs(choices: Sequence[Choice]) -> list[tuple[str, str]]:
     return [p for p in itertools.combinations(methods, 2) if frozenset(p) in there]
 
 
-def bradley_terry(wins: Float[np.ndarray, "*d m m"], steps: int = 500) -> Float[np.ndarray, "*d m"]:
+def bradley_terry(
+    wins: Float[np.ndarray, "*d m m"], met: Bool[np.ndarray, "m m"], steps: int = 500
+) -> Float[np.ndarray, "*d m"]:
     """Log strengths with mean 0: P(i beats j) = 1 / (1 + exp(s_j - s_i)).
 
     Maximum likelihood by Hunter's MM iteration (2004), half a win added to either side of every
@@ -95,30 +97,37 @@ def bradley_terry(wins: Float[np.ndarray, "*d m m"], steps: int = 500) -> Float[
 
     Args:
         wins: wins[..., i, j], how often i was preferred to j.
+        met: which pairs were compared; it must connect all methods.
         steps: iterations.
     """
-    met = (wins + np.swapaxes(wins, -1, -2)) > 0
     wins = wins + _PRIOR * met
     games = wins + np.swapaxes(wins, -1, -2)
     won = wins.sum(-1)
     strength = np.ones(won.shape)
     for _ in range(steps):
         both = strength[..., :, None] + strength[..., None, :]
-        strength = won / np.maximum((games / both).sum(-1), 1e-300)
-        strength = strength / np.exp(np.log(np.maximum(strength, 1e-300)).mean(-1, keepdims=True))
-    return np.log(np.maximum(strength, 1e-300))
+        strength = won / (games / both).sum(-1)
+        strength = strength / np.exp(np.log(strength).mean(-1, keepdims=True))
+    return np.log(strength)
 
 
 def strengths(choices: Sequence[Choice], seed: int = 0) -> dict[str, tuple[float, float, float]]:
-    """Bradley-Terry log strength of every method with its 95 % interval."""
+    """Bradley-Terry log strength of every method with its 95 % interval.
+
+    Empty where the comparisons fall into parts that never met.
+    """
     methods = sorted({m for c in choices for m in (c.chosen, c.other)})
     where = {m: i for i, m in enumerate(methods)}
     cell = np.asarray([where[c.chosen] * len(methods) + where[c.other] for c in choices])
     one = np.zeros((len(choices), len(methods) ** 2))
     one[np.arange(len(choices)), cell] = 1.0
+    met = one.sum(0).reshape(len(methods), -1) > 0
+    met |= met.T
+    if not np.linalg.matrix_power(np.eye(len(methods)) + met, len(methods)).all():
+        return {}
 
     def fitted(weights: np.ndarray) -> np.ndarray:
-        return bradley_terry((weights @ one).reshape(-1, len(methods), len(methods)))
+        return bradley_terry((weights @ one).reshape(-1, len(methods), len(methods)), met)
 
     (point,) = fitted(np.ones((1, len(choices))))
     draws = np.concatenate([fitted(w) for w in resampled(choices, seed=seed)])

@@ -262,16 +262,27 @@ def test_bradley_terry_finds_the_strengths_that_made_the_wins():
     strength = np.asarray([1.0, 0.2, -1.2])
     probability = 1 / (1 + np.exp(strength[None] - strength[:, None]))
     wins = 1e6 * probability * (1 - np.eye(3))
-    np.testing.assert_allclose(study_analysis.bradley_terry(wins), strength, atol=1e-4)
-    many = study_analysis.bradley_terry(np.stack([wins, wins.T]))
+    met = ~np.eye(3, dtype=bool)
+    np.testing.assert_allclose(study_analysis.bradley_terry(wins, met), strength, atol=1e-4)
+    many = study_analysis.bradley_terry(np.stack([wins, wins.T]), met)
     np.testing.assert_allclose(many, [strength, -strength], atol=1e-4)
 
 
 def test_of_two_methods_the_strengths_are_the_log_odds():
     wins = np.asarray([[0.0, 30.0], [10.0, 0.0]])
-    a, b = study_analysis.bradley_terry(wins)
+    met = ~np.eye(2, dtype=bool)
+    a, b = study_analysis.bradley_terry(wins, met)
     assert a - b == pytest.approx(np.log(30.5 / 10.5))
-    assert np.isfinite(study_analysis.bradley_terry(np.asarray([[0.0, 9.0], [0.0, 0.0]]))).all()
+    assert np.isfinite(study_analysis.bradley_terry(0 * wins, met)).all()
+
+
+def test_methods_that_never_met_have_no_common_strengths():
+    choices = [
+        Choice("r", "i", "g", *names, True, 1.0) for names in (("a", "b"), ("b", "a"), ("c", "d"))
+    ]
+    assert study_analysis.strengths(choices) == {}
+    linked = [*choices, Choice("r", "i", "g", "b", "c", True, 1.0)]
+    assert list(study_analysis.strengths(linked)) == ["a", "b", "c", "d"]
 
 
 def test_three_methods_are_ranked(ted, tmp_path):
