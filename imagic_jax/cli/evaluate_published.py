@@ -24,7 +24,9 @@ def define(values: flags.FlagValues) -> None:
         "DIR: where --score_only finds a folder per method, or NAME=DIR,.. (default: the data)",
         flag_values=values,
     )
-    flags.DEFINE_boolean("score_only", False, "score results that exist", flag_values=values)
+    switch = flags.DEFINE_boolean
+    switch("score_only", False, "score results that exist", flag_values=values)
+    switch("check_memory", True, "refuse edits that cannot fit into memory", flag_values=values)
     text("score_size", "512", "N: pixels per side at which pictures are compared",
          flag_values=values)  # fmt: skip
     text(
@@ -82,7 +84,7 @@ def _run(
     """Edits what is left of every method; (candidates, problems)."""
     from imagic_jax.cli.edit import apply_rendering, open_model
     from imagic_jax.evaluation import editing, results
-    from imagic_jax.jobs import settings
+    from imagic_jax.jobs import memory, settings
     from imagic_jax.runtime.interrupt import stop_flag
 
     for method in methods:
@@ -90,6 +92,8 @@ def _run(
     apply_rendering(values, values.config)
     opened, notes = open_model(values, values.config)
     checked = settings.from_config(values.config, opened.cascade)
+    if values.check_memory:
+        memory.check(opened, checked)
     for note in notes:
         reporter.warn(note)
     candidates, wrong = [], []

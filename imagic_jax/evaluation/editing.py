@@ -27,7 +27,7 @@ from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors import imagic
 from imagic_jax.evaluation import rows
 from imagic_jax.evaluation.edit_items import Benchmark, EditItem, Problem
-from imagic_jax.jobs import memory, output, pictures
+from imagic_jax.jobs import output, pictures
 from imagic_jax.jobs.edit import check_tuning, encode_texts
 from imagic_jax.jobs.fitting import run_fit
 from imagic_jax.jobs.pictures import Source
@@ -106,10 +106,9 @@ def open_imagic(
     """Imagic, ready to edit `items`.
 
     Raises:
-        UserError: the settings cannot be tuned with, or memory does not suffice.
+        UserError: the model cannot be tuned with these settings.
     """
     check_tuning(opened, settings)
-    memory.check(opened, settings)
     with Imagic(opened, settings, items, stop).compiled() as editor:
         yield editor
 

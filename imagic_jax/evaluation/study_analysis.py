@@ -19,6 +19,7 @@ from imagic_jax.evaluation.study_answers import Choice, Rater
 
 DRAWS = 2000
 _AT_ONCE = 200  # draws, so that memory stays small
+_CONVERGED = 1e-9  # relative change of a strength
 _PRIOR = 0.5  # wins added to either side of a pair, so that strengths stay finite
 
 
@@ -98,7 +99,7 @@ def bradley_terry(
     Args:
         wins: wins[..., i, j], how often i was preferred to j.
         met: which pairs were compared; it must connect all methods.
-        steps: iterations.
+        steps: iterations at most.
     """
     wins = wins + _PRIOR * met
     games = wins + np.swapaxes(wins, -1, -2)
@@ -106,8 +107,12 @@ def bradley_terry(
     strength = np.ones(won.shape)
     for _ in range(steps):
         both = strength[..., :, None] + strength[..., None, :]
-        strength = won / (games / both).sum(-1)
-        strength = strength / np.exp(np.log(strength).mean(-1, keepdims=True))
+        better = won / (games / both).sum(-1)
+        better = better / np.exp(np.log(better).mean(-1, keepdims=True))
+        done = np.abs(better / strength - 1).max() < _CONVERGED
+        strength = better
+        if done:
+            break
     return np.log(strength)
 
 
