@@ -126,13 +126,18 @@ def denoiser(
 
 
 def drawing_programs(
-    cascade: Cascade, stage_params: Sequence[Params], conds: Sequence[Cond], sampling: Sampling
+    cascade: Cascade,
+    stage_params: Sequence[Params],
+    conds: Sequence[Cond],
+    sampling: Sampling,
+    place: Callable[[Any], Any] = lambda arguments: arguments,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of `generate`, as thunks that lower them: "draw STAGE" for each stage.
 
     Args:
         cascade, stage_params, sampling: as in `generate`.
         conds: one text per stage.
+        place: may give the programs' arguments, a tuple of shapes, other shardings.
     """
     batch = sampling.batch
 
@@ -144,8 +149,7 @@ def drawing_programs(
         many = jax.tree.map(lambda a: shape(batch, *a.shape[1:], dtype=a.dtype), conds[i])
         side = stage.low_res_size and cascade.stages[i - 1].size
         grid = padded_grid(stage.schedule, sampling.steps[i])
-        return draw.lower(
-            stage,
+        arguments = (
             jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), stage_params[i]),
             many,
             many,
@@ -153,6 +157,10 @@ def drawing_programs(
             jax.eval_shape(lambda: seed_keys([0] * batch, i)),
             shape(),
             *jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), grid),
+        )
+        return draw.lower(
+            stage,
+            *place(arguments),
             guided=sampling.guidance[i] is not None,
             sampler=sampling.sampler,
         )

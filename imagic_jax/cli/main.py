@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "imagic_jax.cli.train",
     "evaluate": "imagic_jax.cli.evaluate",
     "study": "imagic_jax.cli.study",
+    "bench": "imagic_jax.cli.bench",
 }
 
 _HELP = """imagic: edit a real picture with one sentence (Imagic, CVPR 2023), in JAX.

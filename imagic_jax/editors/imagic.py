@@ -317,23 +317,29 @@ def fitting_programs(
     target: Sequence[Cond],
     embedding: EmbeddingConfig,
     tuning: Sequence[TuningConfig | None],
+    place: Callable[[Any], Any] = lambda arguments: arguments,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of stages A and B in the order of their need, as thunks that lower
     them: "embed" and "tune STAGE", for `runtime.ahead`.
+
+    Parameters and texts may be shapes. `place` may give the programs' arguments, a tree of shapes,
+    other shardings.
     """
     image = jax.ShapeDtypeStruct((1, cascade.size, cascade.size, 3), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def lower(i: int, config: EmbeddingConfig | TuningConfig) -> Any:
         stage, p, cond = cascade.stages[i], params["stages"][i], target[i]
-        picture = jax.eval_shape(lambda image: picture_for(stage, p, image), image)
+        picture = jax.eval_shape(lambda p, image: picture_for(stage, p, image), p, image)
         if isinstance(config, TuningConfig):
-            step, state = TuneStep(stage, config.batch), lambda: start_tuning(p, config).value
+            step = TuneStep(stage, config.batch)
+            state = jax.eval_shape(lambda p: start_tuning(p, config).value, p)
             data = _tuning_data(p, picture, cond, cond, key, config)  # e_null is shaped like e_tgt
         else:
-            step, state = EmbedStep(stage, config.batch), lambda: start_embedding(cond).value
+            step = EmbedStep(stage, config.batch)
+            state = jax.eval_shape(lambda c: start_embedding(c).value, cond)
             data = _data(p, picture, cond, key, 0.0)
-        return loop.lower(step, jax.eval_shape(state), data)
+        return loop.lower(step, *place((state, data)))
 
     found: dict[str, Callable[[], Any]] = {}
     for i, (stage, config) in enumerate(zip(cascade.stages, tuning, strict=True)):

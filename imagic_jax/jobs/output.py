@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,12 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def write_json(path: Path, document: Any) -> None:
+    """Writes a JSON file in one step, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(document, indent=2) + "\n")
+
+
 def save_picture(picture: Any, path: Path) -> None:
     """Saves a Pillow picture as PNG in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -153,9 +159,11 @@ def save_picture(picture: Any, path: Path) -> None:
     temporary.replace(path)
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the numbers."""
-    names = ("imagic-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_DECIDING = ("imagic-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def versions(names: Sequence[str] = _DECIDING) -> dict[str, str]:
+    """Versions of packages, of those that decide the numbers where none are named."""
     found = {}
     for name in names:
         try:

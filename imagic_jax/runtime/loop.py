@@ -66,11 +66,17 @@ def _run_chunk(step: Step, state: State, data: Data, start, count):
 def lower(step: Step, value: State, data: Data) -> Any:
     """The program that `run` calls for such a step, state and data, lowered but not compiled.
 
-    `value` and `data` may be arrays or `jax.ShapeDtypeStruct`s.
+    `value` and `data` may be arrays or `jax.ShapeDtypeStruct`s, whose shardings are kept: they say
+    what the program is compiled for.
     """
-    value, data = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), a.dtype), (value, data))
+    value, data = jax.tree.map(_shape, (value, data))
     count = jax.ShapeDtypeStruct((), jnp.int32)
     return _run_chunk.lower(step, value, data, count, count)
+
+
+def _shape(a: Any) -> jax.ShapeDtypeStruct:
+    placed = a.sharding if isinstance(a, jax.ShapeDtypeStruct) else None
+    return jax.ShapeDtypeStruct(jnp.shape(a), a.dtype, sharding=placed)
 
 
 def run(
