@@ -54,7 +54,7 @@ def main(values: flags.FlagValues) -> None:
     fsdp = settings.whole(values.fsdp, "--fsdp", 1, 4096)
     effort = None if values.effort is None else settings.number(values.effort, "--effort")
     if file is not None:
-        output.check_writable(file.parent)
+        output.check_writable(file.parent, "--json")
     if values.aot is not None:
         aot.accelerated(config)
         if "architecture" in config and values.model is None:

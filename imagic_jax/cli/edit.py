@@ -71,6 +71,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     text("size", None, "N: working size in pixels (default: the model's)", flag_values=values)
+    define_observers(values)
     switch = flags.DEFINE_boolean
     switch(
         "paste_back",
@@ -85,6 +86,39 @@ def define(values: flags.FlagValues) -> None:
         "refuse an edit that cannot fit into memory; --nocheck_memory goes on all the same",
         flag_values=values,
     )
+
+
+def define_observers(values: flags.FlagValues) -> None:
+    """Flags of what looks on while loops run."""
+    text = flags.DEFINE_string
+    text(
+        "profile",
+        None,
+        "DIR: write traces for XProf there, of a few steady steps of each loop",
+        flag_values=values,
+    )
+    text(
+        "tensorboard",
+        None,
+        "DIR: write losses, steps/s and memory there for TensorBoard",
+        flag_values=values,
+    )
+
+
+def observers(values: flags.FlagValues) -> list[Any]:
+    """What --profile and --tensorboard ask for.
+
+    Raises:
+        UserError: a folder cannot be written, or a package is missing.
+    """
+    from imagic_jax.jobs import output
+    from imagic_jax.runtime.observers import Profile, Scalars
+
+    kinds = {"profile": Profile, "tensorboard": Scalars}
+    asked = {name: Path(values[name].value) for name in kinds if values[name].value}
+    for name, folder in asked.items():
+        output.check_writable(folder, f"--{name}")
+    return [kinds[name](folder) for name, folder in asked.items()]
 
 
 def apply_rendering(values: flags.FlagValues, config: Any) -> None:
@@ -139,6 +173,7 @@ def main(values: flags.FlagValues) -> None:
     out = Path(values.out) if values.out else output.default_folder(image.stem, text)
 
     output.check_writable(out)
+    watching = observers(values)
     opened, notes = open_model(values, config, values.size)
     checked = settings.from_config(config, opened.cascade)
     request = job.EditRequest(
@@ -156,7 +191,7 @@ def main(values: flags.FlagValues) -> None:
         check_memory=values.check_memory,
         notes=tuple(notes),
     )
-    with stop_flag() as stop, Reporter(values.quiet) as reporter:
+    with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
         reporter.say(f"editing {image} to show “{text}” with {opened.card['name']}")
         try:
             result = job.edit(request, opened, reporter, stop)

@@ -97,21 +97,21 @@ def same_run(path: Path, about: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(dict(about), indent=2) + "\n")
 
 
-def check_writable(folder: Path) -> None:
-    """Writes a probe where `folder` is or will be made; leaves nothing.
+def check_writable(folder: Path, flag: str = "--out") -> None:
+    """Writes a probe where `folder` is or will be made; leaves nothing. `flag` named it.
 
     Raises:
         UserError: it cannot be written.
     """
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not there.is_dir():
-        raise UserError(f"--out: {folder} cannot be a folder, because {there} is a file")
+        raise UserError(f"{flag}: {folder} cannot be a folder, because {there} is a file")
     try:
         probe = there / f".probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"0" * 4096)
         probe.unlink()
     except OSError as error:
-        raise UserError(f"--out: {folder} cannot be written ({error.strerror})") from error
+        raise UserError(f"{flag}: {folder} cannot be written ({error.strerror})") from error
 
 
 def clear(folder: Path) -> None:

@@ -49,7 +49,7 @@ class Part(NamedTuple):
     name: str
     times: int
     flops: float
-    traffic: float
+    traffic: int
     lower: Callable[[], Any]
 
     @property

@@ -128,8 +128,8 @@ class Machine:
         with counted() as compiled:
             self._draw(i, 1)
         once = [_timed(lambda: self._draw(i, 1)) for _ in range(self._repeats)]
-        steps = self._settings.sampling.steps[i]
-        more = min(max(round(1.0 / statistics.median(once)), 2), max(steps - 1, 2))
+        most = self._stage(i)[0].schedule.num_train_timesteps - 1
+        more = min(max(round(1.0 / statistics.median(once)), 2), most)
         long = [_timed(lambda: self._draw(i, 1 + more)) for _ in range(self._repeats)]
         start = statistics.median(once)
         return [max(s - start, 0.0) / more for s in long], compiled.seconds

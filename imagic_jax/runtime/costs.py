@@ -71,7 +71,7 @@ def flops(function: Callable, *shapes: Any) -> float:
 
 
 def _flops(jaxpr: core.Jaxpr) -> float:
-    return sum(_equation(eqn) for eqn in jaxpr.eqns)
+    return sum((_equation(eqn) for eqn in jaxpr.eqns), 0.0)
 
 
 def _equation(eqn: Any) -> float:
@@ -87,7 +87,7 @@ def _equation(eqn: Any) -> float:
     inner = [_flops(j) for j in _inner(eqn.params)]
     if name == "cond":
         return max(inner)
-    return sum(inner) * (eqn.params["length"] if name == "scan" else 1)
+    return sum(inner, 0.0) * (eqn.params["length"] if name == "scan" else 1)
 
 
 def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-_GB, _T = 1e9, 1e12
+_GB, _T = 10**9, 1e12
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Chip:
     name: str
     peak: float
     bandwidth: float
-    memory: float
+    memory: int
     source: str
 
 
@@ -42,8 +42,8 @@ _CLOUD = "cloud.google.com/tpu/docs"
 _NVIDIA = "NVIDIA's data sheet"
 
 
-def _row(name: str, tflops: float, gbps: float, memory: float, source: str) -> Chip:
-    return Chip(name=name, peak=tflops * _T, bandwidth=gbps * _GB, memory=memory, source=source)
+def _row(name: str, tflops: int, gbps: int, memory: int, source: str) -> Chip:
+    return Chip(name=name, peak=tflops * _T, bandwidth=gbps * 1e9, memory=memory, source=source)
 
 
 #: By what `jax.Device.device_kind` begins with; a longer beginning comes first.
@@ -83,6 +83,18 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def memory_in_use() -> int:
+    """Bytes that this process holds now, where `peak_memory` counts; 0 where that is not told."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_in_use" in stats:
+        return int(stats["bytes_in_use"])
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def measured_cpu(width: int = 2048, repeats: int = 3) -> Chip:
     """What this CPU does: a float32 product of two (width, width) matrices, and a large copy."""
     a = jnp.ones((width, width), jnp.float32)
@@ -95,7 +107,7 @@ def measured_cpu(width: int = 2048, repeats: int = 3) -> Chip:
         name=f"this CPU ({os.cpu_count()} cores)",
         peak=peak,
         bandwidth=bandwidth,
-        memory=float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+        memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         source=f"measured: float32 product of {width} x {width}, negation of 256 MiB",
     )
 

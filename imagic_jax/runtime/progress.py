@@ -2,11 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
+
+from imagic_jax.runtime.observers import Observer
 
 
 def in_words(seconds: float) -> str:
@@ -33,11 +36,13 @@ class Reporter:
     Args:
         quiet: show warnings only.
         every: seconds between plain lines where the output is no terminal.
+        observers: told of every chunk of steps, and closed at the end.
     """
 
-    def __init__(self, quiet: bool = False, every: float = 5.0):
+    def __init__(self, quiet: bool = False, every: float = 5.0, observers: Sequence[Observer] = ()):
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet, self._every = quiet, every
+        self._observers = tuple(observers)
         self._bars: Progress | None = None
         if not quiet and self.console.is_terminal:
             self._bars = Progress(
@@ -61,6 +66,9 @@ class Reporter:
     ) -> None:
         if self._bars:
             self._bars.stop()
+        for observer in self._observers:
+            for line in observer.close():
+                self.say(line)
 
     def say(self, text: str, style: str = "") -> None:
         """One line for the reader."""
@@ -99,6 +107,8 @@ class StageProgress:
 
     def update(self, done: int, steps: int, seconds: float, loss: float | None = None) -> None:
         """Tells that `steps` more steps took `seconds`; `done` in all."""
+        for observer in self._reporter._observers:
+            observer.update(self._name, done, steps, seconds, loss)
         self._done, self._since = done, time.monotonic()
         if self._warm:  # the first update is mostly compilation and says nothing about speed
             self._rate = steps / max(seconds, 1e-6)
