@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.flatland.captions import unknown_words
@@ -42,6 +42,10 @@ class TextTower(Protocol):
 
     def encode(self, params: Params, texts: Sequence[str]) -> Cond:
         """(len(texts), L, D) states, and what else the stages want."""
+        ...
+
+    def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
+        """1 at the rows of the states that are the text's own words; see `own_tokens`."""
         ...
 
     def check(self, text: str) -> list[str]:
@@ -81,6 +85,9 @@ class T5Text:
         ids, mask = self.tokenizer([_CLEANING[self.cleaning](t) for t in texts])
         return Cond(_compiled_states(self.module, params, ids, mask).astype(jnp.float32))
 
+    def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
+        return own_tokens(self.tokenizer, _CLEANING[self.cleaning](text))
+
     def check(self, text: str) -> list[str]:
         """Words cut off, and words outside a closed vocabulary."""
         text = _CLEANING[self.cleaning](text)
@@ -99,6 +106,9 @@ class CLIPText:
         ids, _ = self.tokenizer(texts)
         out = _compiled_clip(self.module, params, ids)
         return Cond(out.last_hidden_state.astype(jnp.float32))
+
+    def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
+        return own_tokens(self.tokenizer, text)
 
     def check(self, text: str) -> list[str]:
         return [*_cut(self.tokenizer, text), *_unknown(self, text)]
@@ -131,6 +141,9 @@ class SDXLText:
             pooled = jnp.where(said[:, None], pooled, 0.0)
         return Cond(states, pooled=pooled)
 
+    def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
+        return own_tokens(self.tokenizers[0], text)
+
     def check(self, text: str) -> list[str]:
         return _cut(self.tokenizers[0], text)
 
@@ -157,9 +170,24 @@ class CascadeText:
         conds = [t.encode(p, texts) for t, p in zip(self.towers, params, strict=True)]
         return tuple(conds[i] for i in self.of_stage)
 
+    def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
+        """1 at the rows of the base stage's states that are the text's own words."""
+        return self.towers[self.of_stage[0]].own_tokens(text)
+
     def check(self, text: str) -> list[str]:
         """What the towers cannot take of a text."""
         return list(dict.fromkeys(note for tower in self.towers for note in tower.check(text)))
+
+
+def own_tokens(tokenizer: Tokenizer, text: str) -> Float[np.ndarray, "1 l"]:
+    """1 at a text's own tokens, 0 at what the tokenizer puts around them and at padding.
+
+    What is around them is what the empty text consists of: an end, and before it maybe a start.
+    """
+    _, mask = tokenizer([text, ""])
+    count, around = (int(n) for n in mask.sum(axis=1))
+    place = np.arange(mask.shape[1]) - (around - 1)
+    return ((place >= 0) & (place < count - around)).astype(np.float32)[None]
 
 
 def _cut(tokenizer: Tokenizer, text: str) -> list[str]:

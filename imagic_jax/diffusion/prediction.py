@@ -72,6 +72,12 @@ def with_x0(p: Prediction, x0: Sample, x_t: Sample, abar: Level, one_minus_abar:
     return Prediction(x0, eps_from_x0(x0, x_t, abar, one_minus_abar), p.variance)
 
 
+def with_eps_moved(p: Prediction, shift: Sample, abar: Level, one_minus_abar: Level) -> Prediction:
+    """`p` with `shift` added to its eps, and the x0 that follows from it."""
+    ratio = jnp.sqrt(column(one_minus_abar, shift) / jnp.maximum(column(abar, shift), _TINY))
+    return Prediction(p.x0 - ratio * shift, p.eps + shift, p.variance)
+
+
 def target(schedule: Schedule, x0: Sample, eps: Sample, t) -> Sample:
     """What the network should have answered at x_t: eps, v or x0, as its folder records."""
     if schedule.prediction_type == "epsilon":

@@ -11,9 +11,9 @@ import jax
 from jaxtyping import Array, Key
 
 from imagic_jax.diffusion import steps
-from imagic_jax.diffusion.prediction import Prediction, Sample, with_x0
+from imagic_jax.diffusion.prediction import Prediction, Sample
 from imagic_jax.diffusion.schedule import Grid, Schedule
-from imagic_jax.diffusion.thresholding import limit, limits_x0
+from imagic_jax.diffusion.thresholding import limited
 
 Sampler = Literal["ddim", "ddpm"]
 #: (x_t, t) -> Prediction; guidance and conditioning are inside.
@@ -46,8 +46,7 @@ def sample(
     def body(i, x):
         level = jax.tree.map(lambda a: a[i], levels)
         p = denoise(x, level.t)
-        if limits_x0(schedule):
-            p = with_x0(p, limit(schedule, p.x0), x, level.abar, level.one_minus_abar)
+        p = limited(schedule, p, x, level.abar, level.one_minus_abar)
         if sampler == "ddim":
             return steps.ddim(p, level)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)

@@ -31,6 +31,22 @@ def ddim(p: Prediction, level: Grid) -> Sample:
     )
 
 
+def ddim_coefficients(level: Grid) -> tuple[Scalar, Scalar]:
+    """The deterministic step as x_next = scale x_t + shift eps: (scale, shift).
+
+    In this form the step is undone exactly by whoever knows eps.
+    """
+    scale = jnp.sqrt(level.abar_next / level.abar)
+    shift = jnp.sqrt(level.one_minus_abar_next) - scale * jnp.sqrt(level.one_minus_abar)
+    return scale, shift
+
+
+def ddim_inverse(x_next: Sample, eps: Sample, level: Grid) -> Sample:
+    """The deterministic step backwards: from the level below up to `level`, along `eps`."""
+    scale, shift = (c.astype(x_next.dtype) for c in ddim_coefficients(level))
+    return (x_next - shift * eps) / scale
+
+
 def ddim_sigma(level: Grid, eta: Scalar | float) -> Scalar:
     """sigma of the stochastic DDIM step; eta = 1 is the DDPM posterior's standard deviation."""
     ratio = level.one_minus_abar_next / level.one_minus_abar
@@ -44,13 +60,16 @@ def _step_beta(level: Grid) -> Scalar:
     return jnp.where(level.abar > 0.5, near, far) / level.abar_next
 
 
+def ddim_mean(p: Prediction, level: Grid, eta: Scalar | float) -> Sample:
+    """Where the step with noise of strength eta in [0, 1] lands before its noise."""
+    direction = jnp.sqrt(jnp.maximum(level.one_minus_abar_next - ddim_sigma(level, eta) ** 2, 0.0))
+    dtype = p.x0.dtype
+    return jnp.sqrt(level.abar_next).astype(dtype) * p.x0 + direction.astype(dtype) * p.eps
+
+
 def ddim_stochastic(p: Prediction, level: Grid, eta: Scalar | float, noise: Sample) -> Sample:
     """The step with noise of strength eta in [0, 1]."""
-    sigma = ddim_sigma(level, eta)
-    direction = jnp.sqrt(jnp.maximum(level.one_minus_abar_next - sigma**2, 0.0))
-    dtype = p.x0.dtype
-    mean = jnp.sqrt(level.abar_next).astype(dtype) * p.x0 + direction.astype(dtype) * p.eps
-    return mean + sigma.astype(dtype) * noise
+    return ddim_mean(p, level, eta) + ddim_sigma(level, eta).astype(p.x0.dtype) * noise
 
 
 def ddpm_posterior(p: Prediction, x_t: Sample, level: Grid, learned_range: bool) -> Posterior:

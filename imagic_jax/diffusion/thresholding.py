@@ -6,6 +6,7 @@ Dynamic thresholding: Saharia et al. 2022 (Imagen), section 2.3.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagic_jax.diffusion.prediction import Level, Prediction, Sample, with_x0
 from imagic_jax.diffusion.schedule import Schedule
 
 
@@ -36,3 +37,12 @@ def limit(schedule: Schedule, x0: Float[Array, "b *dims"]) -> Float[Array, "b *d
     if schedule.clip_sample:
         return jnp.clip(x0, -schedule.clip_sample_range, schedule.clip_sample_range)
     return x0
+
+
+def limited(
+    schedule: Schedule, p: Prediction, x_t: Sample, abar: Level, one_minus_abar: Level
+) -> Prediction:
+    """`p` with its x0 limited, and the eps that is consistent with it."""
+    if not limits_x0(schedule):
+        return p
+    return with_x0(p, limit(schedule, p.x0), x_t, abar, one_minus_abar)

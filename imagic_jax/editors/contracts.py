@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from imagic_jax.backbones.contracts import Cascade, Cond, repeat
 from imagic_jax.backbones.generate import Sampling, generate, seed_keys
+from imagic_jax.errors import UserError
 from imagic_jax.typing import Params
 
 #: What a method may want besides the picture and the target text, and what of the model it uses.
@@ -31,6 +32,7 @@ class Concept(NamedTuple):
     warmup: int = 2  # steps before it begins
     cooldown: int = 2**30  # steps after which it ends
     weight: float = 1.0
+    tokens: Float[Array, "1 l"] | None = None  # 1 at its own words (`CascadeText.own_tokens`)
 
 
 class Inputs(NamedTuple):
@@ -68,7 +70,8 @@ class Method:
         fit: (cascade, params, inputs, config, sampling, key) -> pytree of arrays, or None.
         render: (cascade, params, inputs, fit, config, sampling, strengths, seeds) -> pictures of
             the base stage, (strengths, seeds, s, s, 3) in [-1, 1]. Neither a strength, a seed, a
-            text nor a picture compiles anything anew.
+            text nor a picture compiles anything anew. Where the noise is found by `fit`, the seed
+            changes nothing in the base stage (`same_for_every_seed`).
         cost: (config, sampling, strength) -> Cost.
         refuses: why it cannot work on a cascade, in a sentence, or None.
     """
@@ -90,6 +93,50 @@ class Method:
 
 def no_fit(*_: Any) -> None:
     """The `fit` of a method that has nothing to find out before it draws."""
+
+
+def source_of(inputs: Inputs, method: str) -> tuple[Cond, ...]:
+    """The source text of a method that cannot do without.
+
+    Raises:
+        UserError: there is none.
+    """
+    if inputs.source is None:
+        raise UserError(
+            f"{method} needs a source text: one that is true of the picture as it is"
+            " (--source_text)"
+        )
+    return inputs.source
+
+
+def first_step(steps: int, strength: float) -> int:
+    """How many of the noisiest steps are left out where the share `strength` of them is done.
+
+    Rounded as diffusers' img2img does.
+
+    Raises:
+        UserError: the strength is no share.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise UserError(
+            f"a strength must be between 0 (the picture) and 1 (all {steps} steps),"
+            f" got {strength:g}"
+        )
+    return steps - min(int(steps * strength), steps)
+
+
+def same_for_every_seed(
+    draw: Callable[[float], Array], strengths: Sequence[float], seeds: Sequence[int]
+) -> Pictures:
+    """The pictures of a method that draws no noise when it renders: one per strength, repeated.
+
+    Args:
+        draw: strength -> picture (1, s, s, 3). One picture at a time, as it was inverted: in a
+            batch of another size the model's answers would differ in their last digits.
+        strengths, seeds: of the result; the seeds tell the stages behind apart.
+    """
+    drawn = np.stack([np.asarray(draw(strength)) for strength in strengths])
+    return np.repeat(drawn, len(seeds), axis=1)
 
 
 def in_batches(

@@ -1,6 +1,14 @@
 """The methods that there are besides Imagic, by name."""
 
-from imagic_jax.editors import sdedit
+from imagic_jax.editors import ddib, ddim_inversion, ddpm_inversion, sdedit
 from imagic_jax.editors.contracts import Method
 
-METHODS: dict[str, Method] = {m.name: m for m in (sdedit.METHOD,)}
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        sdedit.METHOD,
+        ddib.METHOD,
+        ddim_inversion.METHOD,
+        ddpm_inversion.METHOD,
+    )
+}

@@ -20,7 +20,15 @@ from imagic_jax.backbones.generate import Sampling, denoiser
 from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.sampling import Sampler
 from imagic_jax.diffusion.schedule import Grid, add_noise, padded_grid
-from imagic_jax.editors.contracts import Cost, Inputs, Method, Pictures, in_batches, no_fit
+from imagic_jax.editors.contracts import (
+    Cost,
+    Inputs,
+    Method,
+    Pictures,
+    first_step,
+    in_batches,
+    no_fit,
+)
 from imagic_jax.typing import Params
 
 
@@ -73,11 +81,6 @@ def edit(
     step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
     x = loops.sample(denoise, stage.schedule, x_t, levels, num_steps, step_keys, sampler)
     return stage.finish(params, jnp.where(num_steps > 0, x, x0))
-
-
-def first_step(steps: int, strength: float) -> int:
-    """How many of the noisiest steps are left out."""
-    return steps - min(int(steps * strength), steps)
 
 
 def render(

@@ -27,7 +27,7 @@ def test_follows_the_flow_of_the_noised_picture():
     drawn = render([strength], [3], steps)[0, 0]
     stage = analytic.GaussianStage()
     rows = grid(stage.schedule, steps)
-    start = sdedit.first_step(steps, strength)
+    start = contracts.first_step(steps, strength)
     noise = jax.random.normal(jax.random.fold_in(seed_keys([3], 0)[0], 0), (4, 4, 3))
     top, end = rows.abar[start], stage.schedule.final_alpha_cumprod()
     x = jnp.sqrt(top) * IMAGE[0] + jnp.sqrt(1 - top) * noise
