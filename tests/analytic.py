@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from imagic_jax.backbones.contracts import Cascade, Cond, Extra
+from imagic_jax.backbones.pixels import touched
 from imagic_jax.diffusion import prediction
 from imagic_jax.diffusion.loss import denoising_loss
 from imagic_jax.diffusion.schedule import Schedule
@@ -41,6 +42,15 @@ class GaussianStage:
 
     def finish(self, params, x0):
         return x0
+
+    def picture(self, params, x0):
+        return x0
+
+    def mask(self, mask, dilation=0):
+        return touched(mask, self.size, dilation)
+
+    def sites(self):
+        return ()
 
     def sample_shape(self, batch):
         return (batch, self.size, self.size, 3)

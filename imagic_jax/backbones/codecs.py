@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
-from imagic_jax.backbones.pixels import depth_to_space, space_to_depth, upsample
+from imagic_jax.backbones.pixels import depth_to_space, space_to_depth, touched, upsample
 from imagic_jax.models import AutoencoderKL
 from imagic_jax.typing import Array, Float, Image, Params
 
@@ -33,7 +33,13 @@ class Codec(Protocol):
         ...
 
     def decode(self, params: Params, x0: Float[Array, "b h2 w2 c2"]) -> Image:
-        """x0 to pictures in [-1, 1]."""
+        """x0 to pictures, about [-1, 1] (nothing is clipped)."""
+        ...
+
+    def mask(
+        self, mask: Float[Array, "b s s 1"], size: int, dilation: int
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """See `Stage.mask`; `size` is the stage's."""
         ...
 
     def enlarge(self, low_res: Image, size: int) -> Image:
@@ -65,7 +71,14 @@ class Pixels:
 
     def decode(self, params: Params, x0: Float[Array, "b h2 w2 c2"]) -> Image:
         del params
-        return jnp.clip(depth_to_space(x0, self.patch), -1.0, 1.0)
+        return depth_to_space(x0, self.patch)
+
+    def mask(
+        self, mask: Float[Array, "b s s 1"], size: int, dilation: int
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """Of x_t's channels: each belongs to a pixel of its own."""
+        pixels = jnp.repeat(touched(mask, size, dilation), 3, axis=-1)
+        return space_to_depth(pixels, self.patch)
 
     def enlarge(self, low_res: Image, size: int) -> Image:
         """Enlarged to the full size before it is noised, as DeepFloyd IF's second stage does."""
@@ -101,7 +114,13 @@ class Latents:
         image: Any = self.vae.apply(
             {"params": params["vae"]}, x0 / self.scaling_factor, method="decode"
         )
-        return jnp.clip(image.astype(jnp.float32), -1.0, 1.0)
+        return image.astype(jnp.float32)
+
+    def mask(
+        self, mask: Float[Array, "b s s 1"], size: int, dilation: int
+    ) -> Float[Array, "b h2 w2 c2"]:
+        """One channel: all channels of a latent cell share its pixels."""
+        return touched(mask, size // self.factor, dilation)
 
     def enlarge(self, low_res: Image, size: int) -> Image:
         """Left at its size: the x4 upscaler's low-resolution pixels lie on the latents' grid."""

@@ -7,7 +7,7 @@ latents flow and how a low-resolution picture conditions it are settled inside t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,24 @@ class Extra(NamedTuple):
 
     low_res: Float[Array, "b h w c"] | None = None  # up-sampled, noised, in the stage's layout
     level: Int[Array, "b"] | None = None  # how much it was noised
+
+
+Role = Literal["self", "cross", "joint", "features"]
+
+
+class Site(NamedTuple):
+    """A place in a stage's network where an interceptor can read or change what flows.
+
+    Attributes:
+        path: of the module, as `context.module.path` says it.
+        role: "self" and "cross" are attentions to pixels and to text, "joint" one softmax over
+            [text; pixels]; "features" is the output of a residual block.
+        side: cells per side of the grid of its queries or features.
+    """
+
+    path: tuple[str, ...]
+    role: Role
+    side: int
 
 
 @runtime_checkable
@@ -62,8 +80,23 @@ class Stage(Protocol):
         """x0 -> picture of this stage's size, in [-1, 1]."""
         ...
 
+    def picture(self, params: Params, x0: Array) -> Array:
+        """`finish` without the last clipping: gradients pass, values may leave [-1, 1]."""
+        ...
+
+    def mask(self, mask: Float[Array, "b s s 1"], dilation: int = 0) -> Array:
+        """A mask of any size in [0, 1] as one over x_t: 1 where `mask` touches a cell, else 0.
+
+        `dilation` widens it by so many cells on every side. Multiplies x_t (a batch of `b`).
+        """
+        ...
+
     def sample_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of x_t for a batch."""
+        ...
+
+    def sites(self) -> tuple[Site, ...]:
+        """Every attention and residual block of the network, in the order of their work."""
         ...
 
     def conditioning(

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,3 +54,25 @@ def resize(image: Float[Array, "b h w c"], size: int) -> Float[Array, "b size2 s
         k = h // size
         return image.reshape(b, size, k, size, k, c).mean(axis=(2, 4))
     return jax.image.resize(image, (b, size, size, c), "cubic", antialias=True)
+
+
+def touched(
+    mask: Float[Array, "b h w 1"], size: int, dilation: int = 0
+) -> Float[Array, "b size2 size2 1"]:
+    """The cells of a `size` x `size` grid that a mask touches, as 0 and 1.
+
+    Nearest-neighbour resizing would lose thin masks, and a mean would soften edges. `dilation`
+    widens the answer by so many cells on every side.
+    """
+    b, h, w, _ = mask.shape
+    cells = (mask > 0).astype(mask.dtype)
+    if h == w and h % size == 0:
+        k = h // size
+        cells = cells.reshape(b, size, k, size, k, 1).max(axis=(2, 4))
+    else:
+        cells = jax.image.resize(cells, (b, size, size, 1), "linear", antialias=True)
+        cells = (cells > 1e-6).astype(mask.dtype)
+    if dilation:
+        window = (2 * dilation + 1,) * 2
+        cells = nn.max_pool(cells, window, padding="SAME")
+    return cells

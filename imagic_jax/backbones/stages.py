@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from imagic_jax.backbones.codecs import Codec
-from imagic_jax.backbones.contracts import Cond, Extra, Interceptor, repeat
+from imagic_jax.backbones.contracts import Cond, Extra, Interceptor, Site, repeat
 from imagic_jax.backbones.pixels import resize
+from imagic_jax.backbones.sites import find_sites
 from imagic_jax.diffusion import prediction
 from imagic_jax.diffusion.loss import denoising_loss
 from imagic_jax.diffusion.prediction import Prediction
@@ -65,7 +66,19 @@ class UNetStage:
         return self.codec.encode(params, resize(image, self.size))
 
     def finish(self, params: Params, x0: Float[Array, "b h w c"]) -> Image:
+        return jnp.clip(self.picture(params, x0), -1.0, 1.0)
+
+    def picture(self, params: Params, x0: Float[Array, "b h w c"]) -> Image:
+        """See `Stage.picture`."""
         return self.codec.decode(params, x0)
+
+    def mask(self, mask: Float[Array, "b s s 1"], dilation: int = 0) -> Float[Array, "b h w c"]:
+        """See `Stage.mask`."""
+        return self.codec.mask(mask, self.size, dilation)
+
+    def sites(self) -> tuple[Site, ...]:
+        """See `Stage.sites`."""
+        return find_sites(self.unet, self.sample_shape(1)[1])
 
     def sample_shape(self, batch: int) -> tuple[int, ...]:
         side = self.size // self.codec.factor

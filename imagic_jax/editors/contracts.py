@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Key
 
 from imagic_jax.backbones.contracts import Cascade, Cond, repeat
 from imagic_jax.backbones.generate import Sampling, generate, seed_keys
+from imagic_jax.backbones.pixels import resize, touched
 from imagic_jax.errors import UserError
+from imagic_jax.metrics.clip_guidance import Scorer
 from imagic_jax.typing import Params
 
 #: What a method may want besides the picture and the target text, and what of the model it uses.
@@ -44,7 +46,7 @@ class Inputs(NamedTuple):
     source: tuple[Cond, ...] | None = None  # a text that is true of the picture
     concepts: tuple[Concept, ...] = ()
     mask: Float[Array, "1 s s 1"] | None = None  # 1 where the edit may happen
-    clip: Any = None  # a metrics.clip scorer: (static functions, params, texts), where needed
+    clip: Scorer | None = None  # CLIP, and the target text as it reads it
 
 
 class Cost(NamedTuple):
@@ -74,6 +76,7 @@ class Method:
             changes nothing in the base stage (`same_for_every_seed`).
         cost: (config, sampling, strength) -> Cost.
         refuses: why it cannot work on a cascade, in a sentence, or None.
+        keeps_outside: whether what is outside of a mask stays the input's own, to the bit.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Method:
     render: Callable[..., Pictures]
     cost: Callable[[Any, Sampling, float], Cost]
     refuses: Callable[[Cascade], str | None] = lambda cascade: None
+    keeps_outside: bool = True
 
 
 def no_fit(*_: Any) -> None:
@@ -107,6 +111,28 @@ def source_of(inputs: Inputs, method: str) -> tuple[Cond, ...]:
             " (--source_text)"
         )
     return inputs.source
+
+
+def mask_of(inputs: Inputs, method: str) -> Float[Array, "1 s s 1"]:
+    """The mask of a method that cannot do without.
+
+    Raises:
+        UserError: there is none.
+    """
+    if inputs.mask is None:
+        raise UserError(f"{method} needs a mask, white where the picture may change (--mask)")
+    return inputs.mask
+
+
+def clip_of(inputs: Inputs, method: str) -> Scorer:
+    """The CLIP model of a method that cannot do without.
+
+    Raises:
+        UserError: there is none.
+    """
+    if inputs.clip is None:
+        raise UserError(f"{method} needs a CLIP model, and none is beside this one (--clip=FOLDER)")
+    return inputs.clip
 
 
 def first_step(steps: int, strength: float) -> int:
@@ -164,6 +190,8 @@ def enlarge(
     pictures: Float[np.ndarray, "k s low low 3"],
     seeds: Sequence[int],
     sampling: Sampling,
+    *,
+    keep: bool = True,
 ) -> Pictures:
     """Draws edited base pictures at the cascade's full size, under the target text.
 
@@ -173,6 +201,8 @@ def enlarge(
         pictures: (strengths, seeds, s, s, 3) in [-1, 1], from `Method.render`.
         seeds: of the second axis.
         sampling: of the super-resolution stages.
+        keep: where a mask is given, what is outside of it is the input's own, to the bit; pass
+            `Method.keeps_outside`.
 
     Returns:
         (strengths, seeds, S, S, 3) in [-1, 1]; the same pictures where there is one stage alone.
@@ -188,4 +218,29 @@ def enlarge(
         sampling,
         base=pictures.reshape(rows, *pictures.shape[2:]),
     )
-    return drawn.reshape(strengths, count, *drawn.shape[1:])
+    drawn = drawn.reshape(strengths, count, *drawn.shape[1:])
+    if inputs.mask is None or not keep:
+        return drawn
+    return paste(drawn, inputs.image, inputs.mask)
+
+
+def paste(
+    pictures: Float[np.ndarray, "*n s s 3"],
+    image: Float[Array, "1 s2 s2 3"],
+    mask: Float[Array, "1 s2 s2 1"],
+) -> Float[np.ndarray, "*n s s 3"]:
+    """`image` where `mask` is 0, to the bit; `pictures` where it is 1; their mixture between.
+
+    A picture and mask of another size are brought to that of `pictures`: the mask then covers every
+    pixel that it touches. Methods paste by a mask of 0 and 1; a soft edge is drawn once, at the
+    cascade's full size (`enlarge`).
+    """
+    size = pictures.shape[-2]
+    kept = np.asarray(resize(image, size))[0]
+    share = np.asarray(mask_at(mask, size))[0]
+    return share * pictures + (1 - share) * kept
+
+
+def mask_at(mask: Float[Array, "1 h w 1"], size: int) -> Float[Array, "1 s s 1"]:
+    """A mask at another size: 1 wherever it touches a pixel; as it is at its own size."""
+    return mask if mask.shape[1:3] == (size, size) else touched(mask, size)

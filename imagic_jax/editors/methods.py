@@ -1,6 +1,6 @@
 """The methods that there are besides Imagic, by name."""
 
-from imagic_jax.editors import ddib, ddim_inversion, ddpm_inversion, sdedit
+from imagic_jax.editors import blended, blended_latent, ddib, ddim_inversion, ddpm_inversion, sdedit
 from imagic_jax.editors.contracts import Method
 
 METHODS: dict[str, Method] = {
@@ -10,5 +10,8 @@ METHODS: dict[str, Method] = {
         ddib.METHOD,
         ddim_inversion.METHOD,
         ddpm_inversion.METHOD,
+        blended.METHOD,
+        blended.LOCAL,
+        blended_latent.METHOD,
     )
 }

@@ -67,7 +67,7 @@ def edit(
     """
     batch = keys.shape[0]
     x0 = stage.prepare(params, image)
-    noise = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, 0), x0.shape[1:]))(keys)
+    noise = loops.normal(keys, 0, x0.shape[1:])
     start = jnp.broadcast_to(levels.t[0], (batch,))
     x_t = add_noise(stage.schedule, x0, noise, start)
     denoise = denoiser(
