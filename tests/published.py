@@ -106,6 +106,19 @@ def write_if(folder: Path) -> list[Path]:
     return [first, second, third]
 
 
+def write_clip(folder: Path) -> Path:
+    """A `CLIPModel` with its tokenizer: pictures of 16 pixels."""
+    write_clip_tokenizer(folder)
+    config = json.loads((PARITY / "clip_pair.json").read_text())
+    ids = len(json.loads((folder / "vocab.json").read_text()))
+    ends = {"vocab_size": ids, "bos_token_id": ids - 2, "eos_token_id": ids - 1}
+    text = config["text_config"] | ends | {"max_position_embeddings": 77}
+    _part(folder, "clip_pair", 7, text_config=text)
+    processor = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    _dump(folder / "preprocessor_config.json", processor)
+    return folder
+
+
 def write_clip_tokenizer(folder: Path, pad: str = "<|endoftext|>", max_length: float = 77) -> Path:
     """A folder as published with Stable Diffusion; the config never says how SD2 pads.
 

@@ -48,6 +48,10 @@ class TextTower(Protocol):
         """1 at the rows of the states that are the text's own words; see `own_tokens`."""
         ...
 
+    def tokens(self, text: str) -> tuple[Int[np.ndarray, " l"], Int[np.ndarray, " l"]]:
+        """Token ids of one text and their mask, as the states' rows."""
+        ...
+
     def check(self, text: str) -> list[str]:
         """What is lost of a text, in sentences for people."""
         ...
@@ -88,6 +92,9 @@ class T5Text:
     def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
         return own_tokens(self.tokenizer, _CLEANING[self.cleaning](text))
 
+    def tokens(self, text: str) -> tuple[Int[np.ndarray, " l"], Int[np.ndarray, " l"]]:
+        return _tokens(self.tokenizer, _CLEANING[self.cleaning](text))
+
     def check(self, text: str) -> list[str]:
         """Words cut off, and words outside a closed vocabulary."""
         text = _CLEANING[self.cleaning](text)
@@ -109,6 +116,9 @@ class CLIPText:
 
     def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
         return own_tokens(self.tokenizer, text)
+
+    def tokens(self, text: str) -> tuple[Int[np.ndarray, " l"], Int[np.ndarray, " l"]]:
+        return _tokens(self.tokenizer, text)
 
     def check(self, text: str) -> list[str]:
         return [*_cut(self.tokenizer, text), *_unknown(self, text)]
@@ -144,6 +154,9 @@ class SDXLText:
     def own_tokens(self, text: str) -> Float[np.ndarray, "1 l"]:
         return own_tokens(self.tokenizers[0], text)
 
+    def tokens(self, text: str) -> tuple[Int[np.ndarray, " l"], Int[np.ndarray, " l"]]:
+        return _tokens(self.tokenizers[0], text)
+
     def check(self, text: str) -> list[str]:
         return _cut(self.tokenizers[0], text)
 
@@ -174,6 +187,10 @@ class CascadeText:
         """1 at the rows of the base stage's states that are the text's own words."""
         return self.towers[self.of_stage[0]].own_tokens(text)
 
+    def tokens(self, text: str) -> tuple[Int[np.ndarray, " l"], Int[np.ndarray, " l"]]:
+        """Token ids of one text and their mask, as the rows of the base stage's states."""
+        return self.towers[self.of_stage[0]].tokens(text)
+
     def check(self, text: str) -> list[str]:
         """What the towers cannot take of a text."""
         return list(dict.fromkeys(note for tower in self.towers for note in tower.check(text)))
@@ -188,6 +205,11 @@ def own_tokens(tokenizer: Tokenizer, text: str) -> Float[np.ndarray, "1 l"]:
     count, around = (int(n) for n in mask.sum(axis=1))
     place = np.arange(mask.shape[1]) - (around - 1)
     return ((place >= 0) & (place < count - around)).astype(np.float32)[None]
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> tuple[np.ndarray, np.ndarray]:
+    ids, mask = tokenizer([text])
+    return ids[0], mask[0]
 
 
 def _cut(tokenizer: Tokenizer, text: str) -> list[str]:

@@ -15,12 +15,13 @@ from jaxtyping import Array, Float, Key
 from imagic_jax.backbones.contracts import Cascade, Cond, repeat
 from imagic_jax.backbones.generate import Sampling, generate, seed_keys
 from imagic_jax.backbones.pixels import resize, touched
+from imagic_jax.editors.words import Words
 from imagic_jax.errors import UserError
 from imagic_jax.metrics.clip_guidance import Scorer
 from imagic_jax.typing import Params
 
 #: What a method may want besides the picture and the target text, and what of the model it uses.
-Need = Literal["source text", "mask", "concepts", "clip", "gradients", "attention"]
+Need = Literal["source text", "mask", "concepts", "clip", "words", "gradients", "attention"]
 Pictures = Float[np.ndarray, "k s h w 3"]
 
 
@@ -47,6 +48,7 @@ class Inputs(NamedTuple):
     concepts: tuple[Concept, ...] = ()
     mask: Float[Array, "1 s s 1"] | None = None  # 1 where the edit may happen
     clip: Scorer | None = None  # CLIP, and the target text as it reads it
+    words: Words | None = None  # how source and target text belong together (`words.align`)
 
 
 class Cost(NamedTuple):

@@ -1,6 +1,16 @@
 """The methods that there are besides Imagic, by name."""
 
-from imagic_jax.editors import blended, blended_latent, ddib, ddim_inversion, ddpm_inversion, sdedit
+from imagic_jax.editors import (
+    blended,
+    blended_latent,
+    ddib,
+    ddim_inversion,
+    ddpm_inversion,
+    guide_and_rescale,
+    plug_and_play,
+    prompt_to_prompt,
+    sdedit,
+)
 from imagic_jax.editors.contracts import Method
 
 METHODS: dict[str, Method] = {
@@ -13,5 +23,8 @@ METHODS: dict[str, Method] = {
         blended.METHOD,
         blended.LOCAL,
         blended_latent.METHOD,
+        prompt_to_prompt.METHOD,
+        plug_and_play.METHOD,
+        guide_and_rescale.METHOD,
     )
 }

@@ -80,7 +80,7 @@ def open_scorer(folder: str | Path, text: str, dtype: DType = jnp.float32) -> Sc
     return Scorer(Reader(model, tuple(mean), tuple(std)), params, embedding)
 
 
-def spherical_distance(u: Float[Array, "*b p"], v: Float[Array, "*b p"]) -> Float[Array, "*b"]:
+def spherical_distance(u: Float[Array, "b p"], v: Float[Array, "#b p"]) -> Float[Array, " b"]:
     """2 arcsin(|u - v| / 2)^2 of vectors of length 1: half the squared angle, 0 to pi^2 / 2."""
     square = jnp.square(u - v).sum(axis=-1)
     apart = square > 1e-12  # the root has no gradient at 0
