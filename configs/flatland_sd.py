@@ -1,7 +1,7 @@
 """Imagic on the built-in latent model, in well under a minute on a laptop's CPU.
 
-The same shape of schedule as `flatland_imagen`: several noise draws per step instead of one, so that
-far fewer steps do, and the residual blocks alone are tuned.
+The same shape of schedule as `flatland_imagen`: several noise draws per step instead of one, so
+that far fewer steps do, and the residual blocks alone are tuned.
 """
 
 from ml_collections import ConfigDict

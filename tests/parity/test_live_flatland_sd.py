@@ -19,9 +19,7 @@ def test_its_pipeline_draws_the_same_from_the_same_noise(parity, text):
     cascade, params = loaded.cascade, loaded.params
     cond, null = (cascade.text.encode(params["text"], [t]) for t in (text, ""))
     sampling = Sampling(steps=(20,), guidance=(4.0,), batch=2)
-    ours = generate(
-        cascade, params["stages"], [repeat(cond[0], 2)], null, [3, 8], sampling
-    )
+    ours = generate(cascade, params["stages"], [repeat(cond[0], 2)], null, [3, 8], sampling)
     pipe = PIPELINES["sd"].from_pretrained(registry.MODELS / "flatland-sd")
     pipe.set_progress_bar_config(disable=True)
     for row, seed in enumerate([3, 8]):
