@@ -57,7 +57,7 @@ def get_config() -> ConfigDict:
     )
     config.recipe = ConfigDict(
         {
-            "steps": 7000,
+            "steps": 8600,
             "learning_rate": 1e-3,
             "warmup": 500,
             "decay": 0.3,
