@@ -38,12 +38,15 @@ class Inversion(NamedTuple):
         noises: (n, 1, h, w, c), the noise map of each step; None where the sampler draws none.
         cond_overrides: (n, 1, l, d), states of the empty text for each step (null-text inversion).
         pair: the second path of a coupled inversion (EDICT), shaped as `latents`.
+        guesses: (n, 1, h, w, c), the x0 that the model saw at each step, which a solver of second
+            order reads (LEDITS++).
     """
 
     latents: Path
     noises: Float[Array, "n b *dims c"] | None = None
     cond_overrides: Float[Array, "n b l d"] | None = None
     pair: Path | None = None
+    guesses: Float[Array, "n b *dims c"] | None = None
 
 
 def row(levels: Grid, i: Int[Array, ""] | int) -> Grid:
@@ -52,7 +55,7 @@ def row(levels: Grid, i: Int[Array, ""] | int) -> Grid:
 
 
 def remembering(denoise: Denoiser) -> StepDenoiser:
-    """A denoiser that needs neither step nor state, as `ddpm_walk` takes it."""
+    """A denoiser that needs neither step nor state, as the loops below take it."""
     return lambda x, level, i, state: (denoise(x, level.t), state)
 
 
@@ -89,13 +92,14 @@ def ddim_invert(denoise: Denoiser, x0: Sample, levels: Grid, asked: Int[Array, "
     return Inversion(jnp.concatenate([path, x0[None]]))
 
 
-def noised(x0: Sample, levels: Grid, key: PRNGKeyArray) -> Inversion:
+def noised(x0: Sample, levels: Grid, key: PRNGKeyArray, second_order: bool = False) -> Inversion:
     """The picture noised to every level, each with noise of its own; noise maps yet to be found.
 
     Args:
         x0: (1, h, w, c).
         levels: `schedule.grid`; its length is static.
         key: level i draws from `fold_in(key, i)`; other keys give other inversions.
+        second_order: for the solver of second order; False is the DDPM sampler.
     """
 
     def at(i: Int[Array, ""], abar: Scalar, rest: Scalar) -> Sample:
@@ -103,7 +107,9 @@ def noised(x0: Sample, levels: Grid, key: PRNGKeyArray) -> Inversion:
         return jnp.sqrt(abar).astype(x0.dtype) * x0 + jnp.sqrt(rest).astype(x0.dtype) * noise
 
     path = jax.vmap(at)(jnp.arange(len(levels.t)), levels.abar, levels.one_minus_abar)
-    return Inversion(jnp.concatenate([path, x0[None]]), jnp.zeros_like(path))
+    maps = jnp.zeros_like(path)
+    guesses = maps if second_order else None
+    return Inversion(jnp.concatenate([path, x0[None]]), maps, guesses=guesses)
 
 
 def noise_map(target: Sample, mean: Sample, sigma: Scalar) -> Sample:
@@ -120,7 +126,7 @@ def ddpm_walk(
     inverting: Bool[Array, ""],
     state: Any = None,
 ) -> Inversion:
-    """The stochastic sampler from step `first` on: finds the noise maps, or draws with them.
+    """A stochastic sampler from step `first` on: finds the noise maps, or draws with them.
 
     Both are one program, so that the model's answers round alike and the picture comes back to the
     last digits. The walk goes from noisy to clean and writes every landing into the path: the next
@@ -143,40 +149,50 @@ def ddpm_walk(
     """
     assert found.noises is not None
 
-    def down(i: Int[Array, ""], carry: tuple[Array, Array, Any]) -> tuple[Array, Array, Any]:
-        path, noises, state = carry
+    def down(i: Int[Array, ""], carry: Any) -> Any:
+        path, noises, guesses, state = carry
         x, level = path[i], row(levels, i)
         p, state = denoise(x, level, i, state)
         p = limited(schedule, p, x, level.abar, level.one_minus_abar)
-        mean, sigma = steps.ddim_mean(p, level, 1.0), steps.ddim_sigma(level, 1.0).astype(x.dtype)
+        if guesses is None:
+            mean, sigma = steps.ddim_mean(p, level, 1.0), steps.ddim_sigma(level, 1.0)
+        else:
+            above = jnp.maximum(i - 1, 0)
+            last = steps.Guess(guesses[above], row(levels, above))
+            mean, sigma = steps.dpm_solver(p, x, level, last, i > 0)
+            guesses = guesses.at[i].set(p.x0)
+        sigma = sigma.astype(x.dtype)
         noise = jnp.where(inverting, noise_map(path[i + 1], mean, sigma), noises[i])
-        return path.at[i + 1].set(mean + sigma * noise), noises.at[i].set(noise), state
+        return path.at[i + 1].set(mean + sigma * noise), noises.at[i].set(noise), guesses, state
 
-    carry = (found.latents, found.noises, state)
-    path, noises, _ = jax.lax.fori_loop(first, len(levels.t), down, carry)
-    return Inversion(path, noises)
+    carry = (found.latents, found.noises, found.guesses, state)
+    path, noises, guesses, _ = jax.lax.fori_loop(first, len(levels.t), down, carry)
+    return Inversion(path, noises, guesses=guesses)
 
 
 def replay(
-    denoise: Denoiser,
+    denoise: StepDenoiser,
     schedule: Schedule,
     x: Sample,
     levels: Grid,
     first: Int[Array, ""],
+    state: Any = None,
 ) -> Sample:
     """The deterministic sampler from x, which is where step `first` begins, down to x0.
 
     Args:
-        denoise: (x_t, t) -> Prediction; x0 is limited here, after guidance.
+        denoise: see `remembering`; x0 is limited here, after guidance.
         schedule: says how x0 is limited.
         x: (b, h, w, c); `inversion.latents[first]`.
         levels: of the inversion.
         first: how many of the noisiest steps are left out; traced.
+        state: what `denoise` is given at step `first`.
     """
 
-    def down(i: Int[Array, ""], x: Sample) -> Sample:
+    def down(i: Int[Array, ""], carry: tuple[Sample, Any]) -> tuple[Sample, Any]:
+        x, state = carry
         level = row(levels, i)
-        p = denoise(x, level.t)
-        return steps.ddim(limited(schedule, p, x, level.abar, level.one_minus_abar), level)
+        p, state = denoise(x, level, i, state)
+        return steps.ddim(limited(schedule, p, x, level.abar, level.one_minus_abar), level), state
 
-    return jax.lax.fori_loop(first, len(levels.t), down, x)
+    return jax.lax.fori_loop(first, len(levels.t), down, (x, state))[0]

@@ -1,13 +1,14 @@
 """One step of a sampler, as pure functions of a prediction and the levels it goes between.
 
 DDIM: Song et al. 2021, eq. 12. DDPM: Ho et al. 2020, eq. 7; learned range: Nichol & Dhariwal 2021,
-eq. 15. `level` is the step's row of a `schedule.Grid`.
+eq. 15. SDE-DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2 with the noise of
+Brack et al. 2024, arXiv:2311.16711, section 3.1. `level` is the step's row of a `schedule.Grid`.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from imagic_jax.diffusion.prediction import Prediction, Sample
 from imagic_jax.diffusion.schedule import Grid
@@ -70,6 +71,39 @@ def ddim_mean(p: Prediction, level: Grid, eta: Scalar | float) -> Sample:
 def ddim_stochastic(p: Prediction, level: Grid, eta: Scalar | float, noise: Sample) -> Sample:
     """The step with noise of strength eta in [0, 1]."""
     return ddim_mean(p, level, eta) + ddim_sigma(level, eta).astype(p.x0.dtype) * noise
+
+
+class Guess(NamedTuple):
+    """The x0 that the step before saw, and the level that it saw it at."""
+
+    x0: Sample
+    level: Grid
+
+
+def _log_snr(abar: Scalar, one_minus_abar: Scalar) -> Scalar:
+    """lambda = log(sqrt(abar) / sqrt(1 - abar)); finite where no noise is left."""
+    return 0.5 * (jnp.log(abar) - jnp.log(jnp.maximum(one_minus_abar, 1e-30)))
+
+
+def dpm_solver(
+    p: Prediction, x_t: Sample, level: Grid, last: Guess, usable: Bool[Array, ""]
+) -> tuple[Sample, Scalar]:
+    """Mean and sigma of a step of the stochastic second-order solver.
+
+    The first step (not `usable`), and one that ends without noise, are of first order.
+    """
+    dtype = x_t.dtype
+    here = _log_snr(level.abar, level.one_minus_abar)
+    h = _log_snr(level.abar_next, level.one_minus_abar_next) - here
+    before = here - _log_snr(last.level.abar, last.level.one_minus_abar)
+    signal, noise = jnp.sqrt(level.abar_next), jnp.sqrt(level.one_minus_abar_next)
+    shrink = jnp.exp(-h)
+    gain = signal * -jnp.expm1(-2 * h)
+    second = usable & (level.one_minus_abar_next > 0)
+    slope = jnp.where(second, h / jnp.where(before > 0, before, 1), 0).astype(dtype)
+    x0 = p.x0 + 0.5 * slope * (p.x0 - last.x0)
+    keep = noise / jnp.sqrt(level.one_minus_abar) * shrink
+    return keep.astype(dtype) * x_t + gain.astype(dtype) * x0, noise * jnp.sqrt(-jnp.expm1(-2 * h))
 
 
 def ddpm_posterior(p: Prediction, x_t: Sample, level: Grid, learned_range: bool) -> Posterior:

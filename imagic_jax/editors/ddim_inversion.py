@@ -83,7 +83,8 @@ def decode(
 ) -> Float[Array, "1 s s 3"]:
     """The picture drawn down from step `first` of the path; guided by `null` where `guided`."""
     denoise = denoiser(stage, params, cond, null if guided else None, Extra(), guidance)
-    x0 = loops.replay(denoise, stage.schedule, found.latents[first], levels, first)
+    x = found.latents[first]
+    x0 = loops.replay(loops.remembering(denoise), stage.schedule, x, levels, first)
     return stage.finish(params, x0)
 
 

@@ -6,10 +6,15 @@ from imagic_jax.editors import (
     ddib,
     ddim_inversion,
     ddpm_inversion,
+    edict,
     guide_and_rescale,
+    ledits,
+    negative_prompt,
+    null_text,
     plug_and_play,
     prompt_to_prompt,
     sdedit,
+    sega,
 )
 from imagic_jax.editors.contracts import Method
 
@@ -19,7 +24,12 @@ METHODS: dict[str, Method] = {
         sdedit.METHOD,
         ddib.METHOD,
         ddim_inversion.METHOD,
+        negative_prompt.METHOD,
+        null_text.METHOD,
+        edict.METHOD,
         ddpm_inversion.METHOD,
+        sega.METHOD,
+        ledits.METHOD,
         blended.METHOD,
         blended.LOCAL,
         blended_latent.METHOD,

@@ -42,6 +42,7 @@ def there_and_back(stage, n, convention="destination", scale=None):
     found = inversion.ddim_invert(plain, X0, levels, asked)
     down = plain if scale is None else denoiser(stage, {}, cond, null, Extra(), jnp.float32(scale))
     first = jnp.int32(0)
+    down = inversion.remembering(down)
     back = inversion.replay(down, stage.schedule, found.latents[0], levels, first)
     return found, back
 
@@ -135,7 +136,7 @@ def test_where_the_last_step_has_no_noise_the_last_guess_remains(clipped):
 
 def clean_to_noisy(denoise, x0, levels, key):
     """The order that a first implementation had: the written-back landing is never visited."""
-    path, noises, _, _ = inversion.noised(x0, levels, key)
+    path, noises, *_ = inversion.noised(x0, levels, key)
     for i in reversed(range(len(levels.t))):
         level = inversion.row(levels, i)
         mean = steps.ddim_mean(denoise(path[i], level.t), level, 1.0)
