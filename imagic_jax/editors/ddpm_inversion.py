@@ -47,16 +47,18 @@ class Config:
     source_guidance: float = 3.5
 
 
-@functools.partial(jax.jit, static_argnames=("stage",))
+@functools.partial(jax.jit, static_argnames=("stage", "second_order"))
 def noised(
     stage: Stage,
     params: Params,
     image: Float[Array, "1 h w 3"],
     levels: Grid,
     key: PRNGKeyArray,
+    *,
+    second_order: bool,
 ) -> Inversion:
     """A picture in [-1, 1] noised to every level; see `inversion.noised`."""
-    return loops.noised(stage.prepare(params, image), levels, key)
+    return loops.noised(stage.prepare(params, image), levels, key, second_order)
 
 
 @functools.partial(jax.jit, static_argnames=("stage", "guided"))
@@ -82,6 +84,35 @@ def walk(
 finish = jax.jit(lambda stage, params, x0: stage.finish(params, x0), static_argnums=0)
 
 
+def invert(
+    cascade: Cascade,
+    params: Params,
+    inputs: Inputs,
+    source_guidance: float,
+    sampling: Sampling,
+    key: PRNGKeyArray,
+    second_order: bool = False,
+) -> Inversion:
+    """The noise maps of the picture for the base's sampler, or for the solver of second order.
+
+    Without a source text the model is asked under the empty one, once a step.
+    """
+    stage, p = cascade.stages[0], params["stages"][0]
+    levels = grid(stage.schedule, sampling.steps[0])
+    return walk(
+        stage,
+        p,
+        noised(stage, p, inputs.image, levels, key, second_order=second_order),
+        (inputs.source or inputs.null)[0],
+        inputs.null[0],
+        jnp.float32(source_guidance),
+        levels,
+        jnp.int32(0),
+        jnp.bool(True),
+        guided=inputs.source is not None,
+    )
+
+
 def fit(
     cascade: Cascade,
     params: Params,
@@ -90,21 +121,8 @@ def fit(
     sampling: Sampling,
     key: PRNGKeyArray,
 ) -> Inversion:
-    """See `Method.fit`. Without a source text the model is asked under the empty one, once."""
-    stage, p = cascade.stages[0], params["stages"][0]
-    levels = grid(stage.schedule, sampling.steps[0])
-    return walk(
-        stage,
-        p,
-        noised(stage, p, inputs.image, levels, key),
-        (inputs.source or inputs.null)[0],
-        inputs.null[0],
-        jnp.float32(config.source_guidance),
-        levels,
-        jnp.int32(0),
-        jnp.bool(True),
-        guided=inputs.source is not None,
-    )
+    """See `Method.fit`."""
+    return invert(cascade, params, inputs, config.source_guidance, sampling, key)
 
 
 def render(

@@ -3,10 +3,11 @@
 Tsaban & Passos 2023, arXiv:2307.00522, algorithm 1:
 
     fit:     the noise maps of `ddpm_inversion`, under the source text (the authors: the empty one)
-    render:  x_{t-1} = mu_t(x_t; e) + sigma_t z_t, with e of `sega`: target text, concepts, or both
+    render:  x_{t-1} = mu_t(x_t; e) + sigma_t z_t, with e of `semantic_guidance`
 
-Steps are counted after what `strength` leaves out, and so is a concept's warm-up. Without concepts
-it is `ddpm_inversion`, the same program; with concepts of scale 0 alone it gives the picture back.
+The target text speaks in e, or the concepts, or both. Steps are counted after what `strength`
+leaves out, and so is a warm-up. Without concepts it is `ddpm_inversion`, the same program; with
+concepts of scale 0 alone it gives the picture back.
 """
 
 import dataclasses
@@ -33,7 +34,13 @@ from imagic_jax.editors.contracts import (
     first_step,
     same_for_every_seed,
 )
-from imagic_jax.editors.sega import Momentum, Partial, momentum_of, numbers, semantic_denoiser
+from imagic_jax.editors.semantic_guidance import (
+    Momentum,
+    Partial,
+    momentum_of,
+    numbers,
+    semantic_denoiser,
+)
 from imagic_jax.errors import UserError
 from imagic_jax.typing import Params
 
@@ -91,9 +98,8 @@ def fit(
     sampling: Sampling,
     key: PRNGKeyArray,
 ) -> Inversion:
-    """See `ddpm_inversion.fit`."""
-    plain = ddpm_inversion.Config(source_guidance=config.source_guidance)
-    return ddpm_inversion.fit(cascade, params, inputs, plain, sampling, key)
+    """See `Method.fit`."""
+    return ddpm_inversion.invert(cascade, params, inputs, config.source_guidance, sampling, key)
 
 
 def render(

@@ -54,8 +54,8 @@ def walk(stage, found, levels, first, inverting, text=0.3, scale=3.5):
     return inversion.ddpm_walk(denoise, stage.schedule, found, levels, first, inverting)
 
 
-def inverted(stage, levels, x0=X0, seed=0, **told):
-    start = inversion.noised(x0, levels, jax.random.key(seed))
+def inverted(stage, levels, x0=X0, seed=0, second_order=False, **told):
+    start = inversion.noised(x0, levels, jax.random.key(seed), second_order)
     return walk(stage, start, levels, jnp.int32(0), jnp.bool(True), **told)
 
 
@@ -98,13 +98,14 @@ def test_the_origin_asks_one_level_below():
     assert inversion.asked_timesteps(levels, "origin").tolist() == [501, 251, 1, 0]
 
 
+@pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_noise_maps_give_the_picture_back_from_every_step(name):
+def test_noise_maps_give_the_picture_back_from_every_step(name, second_order):
     stage = analytic.GaussianStage(SCHEDULES[name], bend=0.1)
     levels = grid(stage.schedule, 100)
     sigma = steps.ddim_sigma(inversion.row(levels, 99), 1.0)
     np.testing.assert_allclose(sigma, 0.020648, rtol=1e-4)
-    found = inverted(stage, levels)
+    found = inverted(stage, levels, second_order=second_order)
     for skip in range(101):
         np.testing.assert_allclose(again(stage, found, levels, skip), X0, atol=1e-6, rtol=0)
         np.testing.assert_array_equal(again(stage, found, levels, skip), found.latents[-1])
@@ -118,12 +119,30 @@ def test_more_steps_left_out_stay_closer_to_the_picture():
     assert away[0] > 0.1
 
 
+def test_the_first_step_of_the_solver_is_the_samplers():
+    for schedule in (BENT.schedule, Schedule(beta_schedule="squaredcos_cap_v2")):
+        levels = grid(schedule, 10)
+        for i in (0, 5, 9):
+            level = inversion.row(levels, i)
+            p = told(analytic.GaussianStage(schedule))(X0, level.t)
+            last = steps.Guess(p.x0 + 1, inversion.row(levels, max(i - 1, 0)))
+            mean, sigma = steps.dpm_solver(p, X0, level, last, jnp.bool(False))
+            np.testing.assert_allclose(mean, steps.ddim_mean(p, level, 1.0), atol=2e-6)
+            np.testing.assert_allclose(sigma, steps.ddim_sigma(level, 1.0), rtol=1e-4, atol=1e-6)
+            if i:  # of second order: half the slope from the guess before, over this step
+                second, _ = steps.dpm_solver(p, X0, level, last, jnp.bool(True))
+                ends = level.one_minus_abar_next == 0
+                moved = np.asarray(second - mean)
+                assert np.all(moved == 0) if ends else np.all(moved < -1e-3)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
 @pytest.mark.parametrize("clipped", [False, True])
-def test_where_the_last_step_has_no_noise_the_last_guess_remains(clipped):
+def test_where_the_last_step_has_no_noise_the_last_guess_remains(clipped, second_order):
     schedule = Schedule(beta_schedule="squaredcos_cap_v2", clip_sample=clipped)
     stage = analytic.GaussianStage(schedule)
     levels = grid(schedule, 50)
-    found = inverted(stage, levels)
+    found = inverted(stage, levels, second_order=second_order)
     assert np.all(found.noises[-1] == 0)
     assert np.isfinite(found.latents).all()
     guess = told(stage)(found.latents[-2], levels.t[-1]).x0

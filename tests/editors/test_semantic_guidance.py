@@ -11,6 +11,7 @@ from imagic_jax.backbones.generate import Sampling
 from imagic_jax.diffusion.inversion import row
 from imagic_jax.diffusion.schedule import grid
 from imagic_jax.editors import ddpm_inversion, ledits, sdedit, sega
+from imagic_jax.editors import semantic_guidance as semantic
 from imagic_jax.editors.contracts import Concept, Inputs
 from imagic_jax.errors import UserError
 from imagic_jax.runtime.compilation import counted
@@ -18,7 +19,7 @@ from imagic_jax.runtime.compilation import counted
 IMAGE = jax.random.uniform(jax.random.key(5), (1, 4, 4, 3), minval=-1.0)
 TARGET, NULL = (analytic.cond(0.3),), (analytic.cond(0.0),)
 KEY = jax.random.key(0)
-NONE = sega.Momentum(jnp.float32(0), jnp.float32(0))
+NONE = semantic.Momentum(jnp.float32(0), jnp.float32(0))
 
 
 def concept(mean=0.8, **numbers):
@@ -39,32 +40,32 @@ def render(module, given, strength=0.8, guidance=3.0, steps=25, seeds=(0,), **co
 
 def gathered(*concepts):
     """All concepts as one, as the compiled programs see it."""
-    return jax.tree.map(jnp.asarray, sega.numbers(concepts))
+    return jax.tree.map(jnp.asarray, semantic.numbers(concepts))
 
 
 def mixed(g, *concepts, step=0, nu=0.0, momentum=NONE, partial="mean"):
     nu = jnp.full(g.shape[1:], nu)
-    return sega.combine(g, gathered(*concepts), jnp.int32(step), nu, momentum, partial)
+    return semantic.combine(g, gathered(*concepts), jnp.int32(step), nu, momentum, partial)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 0.95])
 def test_the_mask_keeps_the_loudest_share_of_every_channel(threshold):
     g = jax.random.normal(KEY, (2, 3, 64, 64, 4))
-    kept = sega.loudest(g, jnp.full(2, threshold, jnp.float32))
+    kept = semantic.loudest(g, jnp.full(2, threshold, jnp.float32))
     counts = np.count_nonzero(np.asarray(kept), axis=(2, 3))
     np.testing.assert_allclose(counts, (1 - threshold) * 64 * 64, atol=1)
     least = np.abs(np.where(kept == 0, np.inf, kept)).min(axis=(2, 3))
     most_dropped = np.abs(np.where(kept == 0, g, 0)).max(axis=(2, 3))
     assert np.all(least >= most_dropped)
     np.testing.assert_array_equal(kept[kept != 0], g[kept != 0])
-    np.testing.assert_array_equal(sega.loudest(g, jnp.zeros(2)), g)
+    np.testing.assert_array_equal(semantic.loudest(g, jnp.zeros(2)), g)
 
 
 def test_directions_turn_with_the_sign_and_grow_with_the_scale():
     e0, e = jax.random.normal(KEY, (1, 8, 8, 3)), jax.random.normal(KEY, (3, 1, 8, 8, 3)) * 2
     numbers = gathered(concept(scale=5), concept(scale=5, sign=-1), concept(scale=10))
     e = jnp.broadcast_to(e[:1], e.shape)
-    g = sega.loudest(sega.directions(e0, e, numbers), numbers.threshold)
+    g = semantic.loudest(semantic.directions(e0, e, numbers), numbers.threshold)
     np.testing.assert_array_equal(g[1], -g[0])
     np.testing.assert_allclose(g[2], 2 * g[0], rtol=1e-6)
 
@@ -72,7 +73,7 @@ def test_directions_turn_with_the_sign_and_grow_with_the_scale():
 def test_concepts_mix_as_the_authors_mix_them():
     a, b = jnp.full((1, 2, 2, 1), 1.0), jnp.full((1, 2, 2, 1), 10.0)
     g = jnp.stack([a, b])
-    momentum = sega.Momentum(jnp.float32(0.5), jnp.float32(0.4))
+    momentum = semantic.Momentum(jnp.float32(0.5), jnp.float32(0.4))
     early, late = concept(warmup=0, weight=2), concept(warmup=5)
     value = lambda *args, **kwargs: tuple(float(x.mean()) for x in mixed(g, *args, **kwargs))  # noqa: E731
     # all awake: 2 * 1 + 1 * 10 + 0.5 nu, and nu moves towards it
@@ -138,7 +139,7 @@ def test_the_first_step_is_linear_in_the_scale():
     def denoised(scale):
         cascade, first = analytic.cascade(bend=0.1), jnp.int32(0)
         numbers = gathered(concept(scale=scale))
-        denoise = sega.semantic_denoiser(
+        denoise = semantic.semantic_denoiser(
             cascade.stages[0], {}, NULL[0], TARGET[0], numbers, jnp.float32(3), NONE, first,
             "mean", 1,
         )  # fmt: skip
@@ -162,8 +163,8 @@ def test_other_numbers_and_texts_compile_nothing():
 
 def test_rows_carry_masks_and_pooled_texts():
     cond = Cond(jnp.zeros((1, 2, 3)), jnp.ones((1, 2)), jnp.zeros((1, 5)))
-    numbers = sega.numbers([Concept(cond), Concept(cond._replace(states=cond.states + 1))])
-    rows = sega.rows(cond, None, numbers, 2)
+    numbers = semantic.numbers([Concept(cond), Concept(cond._replace(states=cond.states + 1))])
+    rows = semantic.rows(cond, None, numbers, 2)
     assert rows.states[:, 0, 0].tolist() == [0, 0, 0, 0, 1, 1]
     assert rows.mask.shape == (6, 2)
     assert rows.pooled.shape == (6, 5)
