@@ -35,7 +35,7 @@ def main(values: flags.FlagValues) -> None:
     settings.choice(values.dtype, "--dtype", tuple(models.DTYPES))
     folder = Path(str(values.fit))
     about = fits.read_about(folder)
-    job.refuse_random(about)
+    job.refuse_unfit(about)
     opened, _ = models.open_preset(ConfigDict(about["config"]), about["size"])
     request = job.ConvertRequest(
         fit=folder,

@@ -1,10 +1,11 @@
-"""`imagic edit`: fit one picture to one sentence, render, report."""
+"""`imagic edit`: edit one picture to follow one sentence, by any method, and report."""
 
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from imagic_jax.cli import method_flags
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import example
@@ -45,9 +46,10 @@ def define_rendering(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "eta",
         None,
-        "E,E,..: amounts of the edit, 0 = the picture, 1 = the text",
+        "E,E,..: amounts of Imagic's edit, 0 = the picture, 1 = the text",
         flag_values=values,
     )
+    method_flags.define_strength(values)
     define_sampling(values)
     flags.DEFINE_boolean(
         "overwrite",
@@ -61,6 +63,13 @@ def define(values: flags.FlagValues) -> None:
     text = flags.DEFINE_string
     text("image", None, "FILE: the picture (default: a shipped example)", flag_values=values)
     text("text", None, "TEXT: what the edited picture shall show", flag_values=values)
+    text(
+        "method",
+        "imagic",
+        "NAME: the editing method; `imagic methods` lists them",
+        flag_values=values,
+    )
+    method_flags.define_beside(values)
     define_model(values)
     define_rendering(values)
     text("seed", None, "N: seed of the fit", flag_values=values)
@@ -168,21 +177,25 @@ def main(values: flags.FlagValues) -> None:
     text = job.checked_text(values.text if values.text is not None else config.example.text)
     pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
     apply_rendering(values, config)
+    name, given, amounts = chosen_method(values)
     if values.seed is not None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
-    out = Path(values.out) if values.out else output.default_folder(image.stem, text)
+    out = Path(values.out) if values.out else output.default_folder(image.stem, text, name)
 
     output.check_writable(out)
     watching = observers(values)
     opened, notes = open_model(values, config, values.size)
-    checked = settings.from_config(config, opened.cascade)
+    if given is None:
+        work = method_flags.imagic_work(config, opened.cascade, amounts)
+    else:
+        work = method_flags.method_work(name, config, opened.cascade, given, amounts)
     request = job.EditRequest(
         image=image,
         text=text,
         out=out,
         preset=preset_name(values),
         config=config.to_dict(),
-        settings=checked,
+        work=work,
         negative=values.negative,
         crop=values.crop,
         overwrite=values.overwrite,
@@ -192,7 +205,7 @@ def main(values: flags.FlagValues) -> None:
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
-        reporter.say(f"editing {image} to show “{text}” with {opened.card['name']}")
+        reporter.say(f"editing {image} to show “{text}” with {opened.card['name']} by {name}")
         try:
             result = job.edit(request, opened, reporter, stop)
         except Interrupted as error:
@@ -200,6 +213,27 @@ def main(values: flags.FlagValues) -> None:
                 f"{error}; the work so far is in {out}, the same command goes on from there"
             ) from error
     print_result(result, out)
+
+
+def chosen_method(values: flags.FlagValues) -> tuple[str, Any, list[float] | None]:
+    """(name, what was given beside picture and text, strengths): checked as far as words go.
+
+    For Imagic, which takes neither, the second is None, and its strengths may be given by --eta.
+
+    Raises:
+        UserError: there is no such method, it lacks what it needs, or cannot use what it got.
+    """
+    given = method_flags.beside(values)
+    if values.method == "imagic" and not any(given):  # its flags need no other method's code
+        return "imagic", None, method_flags.strengths(values, "imagic")
+    from imagic_jax.editors.methods import METHODS
+    from imagic_jax.jobs import methods
+    from imagic_jax.jobs.method_work import refuse_given
+
+    name = methods.checked_name(values.method)
+    refuse_given(name, given, METHODS.get(name))
+    amounts = method_flags.strengths(values, name)
+    return name, None if name == methods.IMAGIC else given, amounts
 
 
 def preset_name(values: flags.FlagValues) -> str:
@@ -233,15 +267,19 @@ def open_model(values: flags.FlagValues, config: Any, size: Any = None) -> Any:
 def print_result(result: dict[str, Any], out: Path) -> None:
     """The last lines: where things are, and the numbers that matter."""
     seconds = result["timings"]
-    print(
-        f"done in {seconds['total_s']:.0f} s (compiling {seconds['compile_s']:.0f}, embedding"
-        f" {seconds['embed_s']:.0f}, fine-tuning {seconds['finetune_s']:.0f}, rendering"
-        f" {seconds['render_s']:.0f})"
-    )
-    print(
-        f"reconstruction at eta = 0: {result['reconstruction_psnr']:.1f} dB;"
-        f" embedding moved by {result['embedding_distance']:.3f}"
-    )
+    parts = {"compiling": "compile_s", "embedding": "embed_s", "fine-tuning": "finetune_s"}
+    parts |= {"inverting": "invert_s", "rendering": "render_s"}
+    listed = ", ".join(f"{name} {seconds[key]:.0f}" for name, key in parts.items() if seconds[key])
+    print(f"done in {seconds['total_s']:.0f} s ({listed})")
+    if result["method"] == "imagic":
+        print(
+            f"reconstruction at eta = 0: {result['reconstruction_psnr']:.1f} dB;"
+            f" embedding moved by {result['embedding_distance']:.3f}"
+        )
+    else:
+        knob = result["knob"]
+        kept = (f"{r['input_psnr']:.1f} dB at {r[knob]:g}" for r in result["outputs"])
+        print(f"PSNR to the picture, by {knob}: {', '.join(kept)}")
     print(f"look at {out / 'index.html'}")
 
 
@@ -249,10 +287,11 @@ COMMAND = Command(
     name="edit",
     summary="edit a picture to follow a sentence",
     usage=(
-        "Optimises the text embedding towards the picture, fine-tunes the model on it, and draws"
-        " the picture at several amounts (eta) of the edit. Leaves pictures, a strip, index.html,"
-        " result.json and the fit in the output folder. An interrupted edit goes on when the same"
-        " command is given again."
+        "By Imagic, or with --method by another (`imagic methods` lists them). Imagic optimises the"
+        " text embedding towards the picture, fine-tunes the model on it, and draws"
+        " the picture at several amounts (eta) of the edit. Every method leaves pictures, a strip,"
+        " index.html, result.json and the fit in the output folder. An interrupted edit goes on"
+        " when the same command is given again."
     ),
     define=define,
     main=main,
@@ -260,7 +299,10 @@ COMMAND = Command(
         "imagic edit",
         'imagic edit --image=bird.png --text="a bird spreading its wings" --eta=0,0.3,0.6,0.9',
         'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0',
+        'imagic edit --image=bird.png --text="a bird spreading its wings" --method=sdedit'
+        " --strength=0.4,0.6,0.8",
     ),
     preset=DEFAULT_PRESET,
     models=True,
+    methods=True,
 )

@@ -6,11 +6,11 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import find_preset, load_config, preset_paths
@@ -28,6 +28,7 @@ class Command:
     examples: tuple[str, ...] = ()
     preset: str | None = None  # default of --config; None: the command has no presets
     presets: str = "*.py"  # which files of configs/ are its presets
+    methods: bool = False  # its presets' settings hold those of every editing method
     models: bool = False  # --model alone chooses the preset of that model's family
 
 
@@ -43,6 +44,9 @@ def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
     if command.preset is not None:
         argv = _with_preset(command, argv)
         config_flags.DEFINE_config_file("config", None, flag_values=values, sys_argv=argv)
+        # The methods are imported where their settings are named, and only there.
+        if command.methods and any(re.match(r"--?config\.methods\.", a) for a in argv):
+            values["config"].parser = _WithMethods("config")
     try:
         rest = values(argv)
         if command.preset is not None:
@@ -56,6 +60,18 @@ def parse(command: Command, argv: Sequence[str]) -> flags.FlagValues:
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is no flag; flags look like --name=value")
     return values
+
+
+class _WithMethods(ConfigFileFlagParser):
+    """Reads a preset, and adds the settings of editing methods that it leaves out."""
+
+    def parse(self, path: str) -> Any:
+        from imagic_jax.jobs.methods import with_defaults
+
+        config = super().parse(path)
+        if hasattr(config, "unlocked"):
+            with_defaults(config)
+        return config
 
 
 def _with_preset(command: Command, argv: list[str]) -> list[str]:
@@ -100,8 +116,8 @@ def preset_for(model: str) -> str:
 
 def _unknown_key(argv: Sequence[str], values: flags.FlagValues, error: Exception) -> str:
     """Which config override names nothing, and what was probably meant."""
-    config = load_config(Path(argv[1].split("=", 1)[1]))
-    keys = _leaves(config)
+    flag: Any = values["config"]
+    keys = _leaves(flag.parser.parse(argv[1].split("=", 1)[1]))
     for arg in argv[2:]:
         if match := re.match(r"--?config\.([^=]+)", arg):
             key = match[1]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from imagic_jax.cli import method_flags
 from imagic_jax.cli.edit import apply_rendering, define_rendering, print_result
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
@@ -24,7 +25,7 @@ def main(values: flags.FlagValues) -> None:
     from ml_collections import ConfigDict
 
     from imagic_jax.jobs import edit as job
-    from imagic_jax.jobs import fits, models, settings
+    from imagic_jax.jobs import fits, models
     from imagic_jax.runtime.compilation import use_cache
     from imagic_jax.runtime.interrupt import stop_flag
     from imagic_jax.runtime.progress import Reporter
@@ -35,12 +36,14 @@ def main(values: flags.FlagValues) -> None:
     about = fits.read_about(folder)
     config = ConfigDict(about["config"])
     apply_rendering(values, config)
+    amounts = method_flags.strengths(values, about["method"])
     use_cache()
     opened, notes = models.open_preset(config, about["size"], about["random_weights"])
+    work = method_flags.work_again(about, config, opened.cascade, amounts)
     request = job.AgainRequest(
         fit=folder,
         about=about,
-        settings=settings.from_config(config, opened.cascade),
+        work=work,
         out=Path(values.out) if values.out else folder.parent / "rendered",
         negative=values.negative,
         image=Path(values.image) if values.image else None,
@@ -55,8 +58,14 @@ def main(values: flags.FlagValues) -> None:
 COMMAND = Command(
     name="render",
     summary="draw a fitted picture again, at other amounts, seeds or guidance",
-    usage="Reads the fit that `imagic edit` left and draws it again; nothing is optimised.",
+    usage=(
+        "Reads the fit that `imagic edit` left, of any method, and draws it again; nothing is"
+        " optimised or inverted."
+    ),
     define=define,
     main=main,
-    examples=("imagic render --fit=imagic_out/bird/fit --eta=0.5,0.6,0.7 --seeds=0,1,2",),
+    examples=(
+        "imagic render --fit=imagic_out/bird/fit --eta=0.5,0.6,0.7 --seeds=0,1,2",
+        "imagic render --fit=imagic_out/bird-sdedit/fit --strength=0.3,0.5",
+    ),
 )

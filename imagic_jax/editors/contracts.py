@@ -76,7 +76,8 @@ class Method:
             the base stage, (strengths, seeds, s, s, 3) in [-1, 1]. Neither a strength, a seed, a
             text nor a picture compiles anything anew. Where the noise is found by `fit`, the seed
             changes nothing in the base stage (`same_for_every_seed`).
-        cost: (config, sampling, strength) -> Cost.
+        cost: (config, sampling, strength) -> Cost. Raises UserError where the strength is out of
+            range, so it is asked before anything else.
         refuses: why it cannot work on a cascade, in a sentence, or None.
         keeps_outside: whether what is outside of a mask stays the input's own, to the bit.
     """
@@ -194,6 +195,8 @@ def enlarge(
     sampling: Sampling,
     *,
     keep: bool = True,
+    before_stage: Callable[[str], None] | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> Pictures:
     """Draws edited base pictures at the cascade's full size, under the target text.
 
@@ -205,6 +208,7 @@ def enlarge(
         sampling: of the super-resolution stages.
         keep: where a mask is given, what is outside of it is the input's own, to the bit; pass
             `Method.keeps_outside`.
+        before_stage, on_batch: see `generate`.
 
     Returns:
         (strengths, seeds, S, S, 3) in [-1, 1]; the same pictures where there is one stage alone.
@@ -219,6 +223,8 @@ def enlarge(
         list(seeds) * strengths,
         sampling,
         base=pictures.reshape(rows, *pictures.shape[2:]),
+        before_stage=before_stage,
+        on_batch=on_batch,
     )
     drawn = drawn.reshape(strengths, count, *drawn.shape[1:])
     if inputs.mask is None or not keep:

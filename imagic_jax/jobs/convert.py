@@ -51,12 +51,17 @@ class ConvertRequest:
     overwrite: bool = False
 
 
-def refuse_random(about: Mapping[str, Any]) -> None:
-    """Refuses fits of made-up weights, before their model is looked for.
+def refuse_unfit(about: Mapping[str, Any]) -> None:
+    """Refuses fits that are no tuned model, before their model is looked for.
 
     Raises:
-        UserError: this is one.
+        UserError: this one is of another method than Imagic, or of made-up weights.
     """
+    if about["method"] != "imagic":
+        raise UserError(
+            f"--fit: this is a picture inverted by {about['method']}, which tunes no model; only"
+            " Imagic's fits can be converted"
+        )
     if about.get("random_weights"):
         raise UserError("--fit: this was fitted on random weights, which are no model to convert")
 

@@ -1,4 +1,4 @@
-"""One edit from a picture file to a finished folder: what `imagic edit` does."""
+"""One edit from a picture file to a finished folder: what `imagic edit` does, by any method."""
 
 import dataclasses
 import shutil
@@ -9,24 +9,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from imagic_jax.backbones import adapters
 from imagic_jax.backbones.contracts import Cond
-from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Opened
-from imagic_jax.editors import imagic
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import fits, memory, output, pictures
-from imagic_jax.jobs.fitting import run_fit
 from imagic_jax.jobs.rendering import RenderJob, read_square, render_and_report
-from imagic_jax.jobs.settings import EditSettings
-from imagic_jax.jobs.timing import StageTime
+from imagic_jax.jobs.work import Given, Watch, Work
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
 from imagic_jax.runtime.progress import Reporter
-
-FIRST_STEPS = 20  # losses of the first embedding steps tell how familiar the picture is
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +34,7 @@ class EditRequest:
     out: Path
     preset: str
     config: Mapping[str, Any]
-    settings: EditSettings
+    work: Work
     negative: str = ""
     crop: str = "center"
     overwrite: bool = False
@@ -63,64 +55,61 @@ def edit(
         NonFiniteLoss: the optimisation diverged.
     """
     began = time.perf_counter()
-    cascade, settings = opened.cascade, request.settings
+    cascade = opened.cascade
     source = pictures.load_source(request.image, cascade.size, request.crop)
+    work, found = request.work.on(source)
     text = checked_text(request.text)
-    check_tuning(opened, settings)
+    work.check(opened)
     if request.check_memory:
-        memory.check(opened, settings)
+        memory.check(opened, work.memory_settings())
     job = {
         "image_sha256": source.digest,
         "text": text,
         "box": list(source.box),
         "size": cascade.size,
         "weights": opened.fingerprint(),
-        "seed": settings.seed,
-        "embedding": dataclasses.asdict(settings.embedding),
-        "tuning": {
-            s.name: dataclasses.asdict(t)
-            for s, t in zip(cascade.stages, settings.tuning, strict=True)
-            if t is not None
-        },
+        "seed": work.settings.seed,
+        **work.decides(cascade),
     }
     if output.open_job(request.out, job, request.overwrite):
         reporter.say(f"continuing the job in {request.out}")
-    notes = [*request.notes, *source.notes, *cascade.text.check(text)]
-    if request.negative:
-        notes += cascade.text.check(request.negative)
+    notes = [*request.notes, *source.notes, *found, *cascade.text.check(text)]
+    for other in (request.negative, *work.texts):
+        notes += cascade.text.check(other) if other else []
     for note in notes:
         reporter.warn(note)
 
-    target, null, *rest = encode_texts(opened, [text, "", *filter(None, [request.negative])])
-    away = rest[0] if rest else null
-    params = {"stages": opened.load_stages()}
+    target, null, *rest = encode_texts(opened, [text, "", *work.texts, request.negative or ""])
+    away = rest.pop()
+    given = Given(
+        cascade,
+        {"stages": opened.load_stages()},
+        jnp.asarray(source.square),
+        target,
+        null,
+        tuple(rest),
+    )
 
     folder = request.out / "fit"
     fitted = (folder / "fit.json").is_file()
-    programs = drawing_programs(cascade, params["stages"], target, settings.sampling)
-    if not fitted:
-        programs = {
-            **imagic.fitting_programs(cascade, params, target, settings.embedding, settings.tuning),
-            **programs,
-        }
+    programs = work.programs(cascade, given.params, target, fitting=not fitted)
     with Ahead(programs) as ahead:
+        watch = Watch(ahead, reporter, stop)
         if fitted:
             reporter.say("the picture is fitted already; drawing it")
             fit, about, times = fits.load_fit(folder), fits.read_about(folder), []
         else:
-            image = jnp.asarray(source.square)
-            checkpoints = request.out / "checkpoints"
-            fit, times = run_fit(
-                cascade, params, image, target, null, settings, checkpoints, ahead, reporter, stop
-            )
+            fit, times = work.fit(given, request.out / "checkpoints", watch)
             about = {
                 **job,
+                "method": work.name,
+                "strengths": list(work.strengths),
                 "model": opened.card["name"],
                 "random_weights": opened.random,
                 "preset": request.preset,
                 "config": dict(request.config),
                 "image": request.image.name,
-                "unfamiliar": unfamiliar(opened.card, times),
+                "unfamiliar": work.unfamiliar(opened.card, times),
                 "versions": output.versions(),
             }
             fits.save_fit(folder, fit, about, pictures.to_pil(source.square[0]))
@@ -130,17 +119,18 @@ def edit(
             reporter.warn(about["unfamiliar"])
             notes.append(about["unfamiliar"])
         job_to_draw = RenderJob(
+            work=work,
             fit=fit,
             about=about,
-            settings=settings,
+            folder=folder,
             out=request.out,
             square=source.square[0],
-            null=away,
+            away=away if request.negative else None,
             negative=request.negative,
             source=source if request.paste_back else None,
             notes=tuple(notes),
         )
-        return render_and_report(job_to_draw, cascade, params, times, began, ahead, reporter, stop)
+        return render_and_report(job_to_draw, cascade, given.params, times, began, watch)
 
 
 def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]:
@@ -152,38 +142,13 @@ def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]
     return [jax.block_until_ready(opened.cascade.text.encode(text_params, [t])) for t in texts]
 
 
-def check_tuning(opened: Opened, settings: EditSettings) -> None:
-    """Refuses to tune what cannot be tuned, before anything is written.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    shapes = opened.stage_shapes()
-    for stage, stage_shapes, config in zip(
-        opened.cascade.stages, shapes, settings.tuning, strict=True
-    ):
-        if config is None:
-            continue
-        where = f"config.tuning.{stage.name}"
-        try:
-            jax.eval_shape(lambda p, c=config: adapters.split(p, c.spec)[0], stage_shapes)
-        except ValueError as error:
-            raise UserError(f"{where}.train: {error}") from error
-        if not config.steps:
-            continue
-        try:
-            jax.eval_shape(lambda p, c=config: imagic.start_tuning(p, c).value, stage_shapes)
-        except ValueError as error:
-            raise UserError(f"{where}: {error}") from error
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AgainRequest:
     """A saved fit, to be drawn again."""
 
     fit: Path
     about: Mapping[str, Any]
-    settings: EditSettings
+    work: Work
     out: Path
     negative: str = ""
     image: Path | None = None  # the whole picture, to paste results back into
@@ -212,6 +177,8 @@ def render_again(
         box = ",".join(str(v) for v in about["box"])
         source = pictures.load_source(request.image, cascade.size, box)
     fit, square = fits.load_fit(request.fit), read_square(request.fit / "input.png")
+    work = request.work
+    work.check(opened)
     job = {"fit": about["image_sha256"], "text": about["text"], "weights": about["weights"]}
     output.open_job(request.out, job, request.overwrite)
     notes = list(request.notes)
@@ -219,25 +186,24 @@ def render_again(
         notes += cascade.text.check(request.negative)
     for note in notes:
         reporter.warn(note)
-    null = fit.null
-    if request.negative:
-        (null,) = encode_texts(opened, [request.negative])
+    away = encode_texts(opened, [request.negative])[0] if request.negative else None
     job_to_draw = RenderJob(
+        work=work,
         fit=fit,
         about=about,
-        settings=request.settings,
+        folder=request.fit,
         out=request.out,
         square=square,
-        null=null,
+        away=away,
         negative=request.negative,
         source=source,
         notes=tuple(notes),
     )
-    conds = [f.target for f in fit.stages]
     params = {"stages": opened.load_stages()}
-    programs = drawing_programs(cascade, params["stages"], conds, request.settings.sampling)
+    programs = work.programs(cascade, params, work.target(fit), fitting=False)
     with Ahead(programs) as ahead:
-        return render_and_report(job_to_draw, cascade, params, [], began, ahead, reporter, stop)
+        watch = Watch(ahead, reporter, stop)
+        return render_and_report(job_to_draw, cascade, params, [], began, watch)
 
 
 def checked_text(text: str) -> str:
@@ -252,22 +218,3 @@ def checked_text(text: str) -> str:
             '--text is empty: say what the picture shall show, e.g. --text="a sitting dog"'
         )
     return text
-
-
-def unfamiliar(card: Mapping[str, Any], times: Sequence[StageTime]) -> str:
-    """A sentence if the picture looks like nothing the model was trained on, else "".
-
-    Judged by the mean loss of the first embedding steps against the bound on the model's card.
-    """
-    bound = card.get("familiar_loss")
-    losses = times[0].losses[:FIRST_STEPS] if times else []
-    if bound is None or len(losses) < FIRST_STEPS or times[0].steps < len(losses):
-        return ""
-    first = float(np.mean(losses))
-    if first <= bound:
-        return ""
-    return (
-        f"this picture looks like nothing that the model {card['name']} was trained on (loss"
-        f" {first:.2f}; its own world stays below {bound:.2f}): it only knows Flatland, so expect"
-        " a poor edit"
-    )

@@ -1,5 +1,6 @@
-"""A `Fit` on disk: arrays by Orbax, and `fit.json` that says what they belong to.
+"""A fit on disk: arrays by Orbax, and `fit.json` that says what they belong to.
 
+Any method's fit: Imagic's `Fit`, or a pytree of arrays with the inputs it was made from (`trees`).
 `fit.json` is written last: a folder without it is not a finished fit.
 """
 
@@ -10,34 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from PIL import Image as pil
 
-from imagic_jax.backbones import adapters
-from imagic_jax.backbones.contracts import Cond
-from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.errors import UserError
+from imagic_jax.jobs import trees
 
-SCHEMA = 2
+SCHEMA = 3
 
 
-def save_fit(folder: Path, fit: Fit, about: dict[str, Any], square: pil.Image) -> None:
+def save_fit(folder: Path, fit: Any, about: dict[str, Any], square: pil.Image) -> None:
     """Writes a fit; an existing one is replaced only when the new one is complete.
 
     Args:
         folder: the fit's folder.
-        fit: what was learnt.
-        about: texts, preset, config, fingerprint of the base weights, crop box, versions.
+        fit: what was learnt, a pytree with at least one array.
+        about: method, texts, preset, config, fingerprint of the base weights, crop box, versions.
         square: the fitted picture as the model saw it, kept as input.png.
     """
     import orbax.checkpoint as ocp
 
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
+    structure, arrays = trees.pack(fit)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((fresh / "arrays").absolute(), _to_tree(fit))
+        checkpointer.save((fresh / "arrays").absolute(), arrays)
     square.save(fresh / "input.png")
-    record = {"schema": SCHEMA, **about, "files": _digests(fresh / "arrays")}
+    files = _digests(fresh / "arrays")
+    record = {"schema": SCHEMA, **about, "structure": structure, "files": files}
     (fresh / "fit.json").write_text(json.dumps(record, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
@@ -68,8 +68,8 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def load_fit(folder: Path) -> Fit:
-    """The arrays of a fit.
+def load_fit(folder: Path) -> Any:
+    """The arrays of a fit, in the structure that `save_fit` was given.
 
     Raises:
         UserError: they are missing, broken or cut off.
@@ -81,12 +81,13 @@ def load_fit(folder: Path) -> Fit:
         " fit the picture again"
     )
     # Looked at before Orbax does: its readers go on complaining after the error.
-    if _digests(folder / "arrays") != read_about(folder).get("files"):
+    about = read_about(folder)
+    if _digests(folder / "arrays") != about.get("files"):
         raise broken
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore((folder / "arrays").absolute())
-        return _from_tree(tree)
+            arrays = checkpointer.restore((folder / "arrays").absolute())
+        return trees.unpack(about["structure"], jax.tree.map(jax.numpy.asarray, arrays))
     except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
         raise broken from error
 
@@ -100,36 +101,3 @@ def _digests(folder: Path) -> dict[str, str]:
                 file, "sha256"
             ).hexdigest()
     return found
-
-
-def _to_tree(fit: Fit) -> dict[str, Any]:
-    """Plain nested dictionaries without None, which Orbax reads back without a template."""
-
-    def cond(c: Cond) -> dict[str, Any]:
-        return {k: v for k, v in c._asdict().items() if v is not None}
-
-    stages = {}
-    for i, s in enumerate(fit.stages):
-        entry: dict[str, Any] = {"target": cond(s.target), "null": cond(fit.null[i])}
-        if s.optimised is not None:
-            entry["optimised"] = cond(s.optimised)
-        if s.delta is not None:
-            entry["delta"] = adapters.unflatten(s.delta)
-        stages[str(i)] = entry
-    return jax.tree.map(np.asarray, {"stages": stages})
-
-
-def _from_tree(tree: dict[str, Any]) -> Fit:
-    stages, null = [], []
-    for i in range(len(tree["stages"])):
-        entry = jax.tree.map(jax.numpy.asarray, tree["stages"][str(i)])
-        delta = entry.get("delta")
-        stages.append(
-            StageFit(
-                Cond(**entry["target"]),
-                Cond(**entry["optimised"]) if "optimised" in entry else None,
-                None if delta is None else adapters.flatten(delta),
-            )
-        )
-        null.append(Cond(**entry["null"]))
-    return Fit(tuple(stages), tuple(null))

@@ -1,6 +1,5 @@
 """Running the loops of a fit with progress, checkpoints and interruption."""
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +12,9 @@ from imagic_jax.backbones.contracts import Cascade, Cond
 from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.jobs.settings import EditSettings
-from imagic_jax.jobs.timing import StageTime
+from imagic_jax.jobs.timing import StageTime, timed
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.checkpoint import Checkpoints
-from imagic_jax.runtime.compilation import counted
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
 from imagic_jax.runtime.progress import Reporter
@@ -56,7 +54,7 @@ def run_fit(
             if (step := saved.latest_step()) is not None:
                 state = LoopState(step, saved.restore(start.value))
             watch = _Watch(title, total, state.step, saved, reporter, stop, spent)
-            with watch.timed():
+            with timed(spent):
                 watch.compile(ahead, program)
                 state = run(state=state, on_chunk=watch)
             watch.save(state)
@@ -122,7 +120,7 @@ class _Watch:
         """Waits for the loop's program."""
         began = time.perf_counter()
         ready = ahead.wait(program, lambda: bool(self._stop))
-        self._times.compile_s = time.perf_counter() - began
+        self._times.compile_s += time.perf_counter() - began
         if not ready:
             raise Interrupted(f"stopped while {self._title} was being compiled")
 
@@ -132,14 +130,3 @@ class _Watch:
             self._saved.save(state.step, state.value)
             self._saved_step = state.step
         self._last_save = time.monotonic()
-
-    @contextlib.contextmanager
-    def timed(self):
-        """Measures the loop's wall time, and how much of it is compilation."""
-        began = time.perf_counter()
-        with counted() as compiled:
-            try:
-                yield
-            finally:
-                self._times.total_s = time.perf_counter() - began
-                self._times.compile_s += compiled.seconds

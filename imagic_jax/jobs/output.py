@@ -21,6 +21,7 @@ _OWN = (
     "index.html",
     "strip.png",
     "input.png",
+    "mask.png",
     "fit",
     "fit.new",
     "checkpoints",
@@ -28,11 +29,12 @@ _OWN = (
 _OWN_PATTERNS = ("edited_*.png", "pasted_*.png")
 
 
-def default_folder(stem: str, text: str) -> Path:
-    """./imagic_out/<picture>-<first words of the text>."""
+def default_folder(stem: str, text: str, method: str = "imagic") -> Path:
+    """./imagic_out/<picture>-<first words of the text>, and the method if it is another."""
     words = re.findall(r"[\w]+", text.lower())
     slug = "-".join([stem, *words])[:72].strip("-")
-    return Path("imagic_out") / (slug or "edit")
+    behind = "" if method == "imagic" else f"-{method}"
+    return Path("imagic_out") / ((slug or "edit") + behind)
 
 
 def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:

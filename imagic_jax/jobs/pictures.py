@@ -51,8 +51,8 @@ def load_source(path: str | Path, size: int, crop: str = "center") -> Source:
         UserError: no such file, no picture, cut off, too small, too large, or a bad crop.
     """
     path = Path(path)
-    data = _read(path)
-    picture, notes = _decode(path, data)
+    data = read_file(path)
+    picture, notes = decode(path, data)
     upright = np.asarray(picture)
     box = choose_box(crop, picture.width, picture.height)
     if crop == "center" and max(picture.size) > _LONG * min(picture.size):
@@ -63,39 +63,50 @@ def load_source(path: str | Path, size: int, crop: str = "center") -> Source:
         )
     if min(picture.size) < size:
         notes.append(f"the picture is smaller than the model's {size} pixels and was enlarged")
-    square = _cut(upright, box).resize((size, size), pil.Resampling.LANCZOS)
+    square = cut(upright, box).resize((size, size), pil.Resampling.LANCZOS)
     array = np.asarray(square, np.float32)[None] / 127.5 - 1.0
     return Source(upright, array, box, hashlib.sha256(data).hexdigest(), tuple(notes))
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, flag: str = "--image") -> bytes:
+    """The bytes of a file that `flag` names.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     if not path.exists():
-        raise UserError(f"--image: there is no file {path}")
+        raise UserError(f"{flag}: there is no file {path}")
     if path.is_dir():
-        raise UserError(f"--image: {path} is a folder; name one picture file in it")
+        raise UserError(f"{flag}: {path} is a folder; name one picture file in it")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"--image: {path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{flag}: {path} cannot be read ({error.strerror})") from error
     if not data:
-        raise UserError(f"--image: {path} is empty")
+        raise UserError(f"{flag}: {path} is empty")
     return data
 
 
-def _decode(path: Path, data: bytes) -> tuple[pil.Image, list[str]]:
-    """The upright RGB picture, and what was done to it."""
+def decode(
+    path: Path, data: bytes, flag: str = "--image", ground: int = 255
+) -> tuple[pil.Image, list[str]]:
+    """The upright RGB picture, and what was done to it; `ground` is the grey behind transparency.
+
+    Raises:
+        UserError: no picture, cut off, too small or too large.
+    """
     notes: list[str] = []
     try:
         with pil.open(io.BytesIO(data)) as opened:
             width, height = opened.size
             if width * height > MOST_PIXELS:
                 raise UserError(
-                    f"--image: {path} has {width} x {height} pixels, more than"
+                    f"{flag}: {path} has {width} x {height} pixels, more than"
                     f" {MOST_PIXELS // 10**6} million; make it smaller first"
                 )
             if min(width, height) < SMALLEST:
                 raise UserError(
-                    f"--image: {path} has {width} x {height} pixels; the shorter side must have"
+                    f"{flag}: {path} has {width} x {height} pixels; the shorter side must have"
                     f" at least {SMALLEST}"
                 )
             if getattr(opened, "n_frames", 1) > 1:
@@ -104,28 +115,28 @@ def _decode(path: Path, data: bytes) -> tuple[pil.Image, list[str]]:
             turned = ImageOps.exif_transpose(opened)
             if turned.size != opened.size or opened.getexif().get(0x0112, 1) != 1:
                 notes.append("the picture was turned upright as its EXIF data says")
-            return _to_rgb(turned, notes), notes
+            return _to_rgb(turned, notes, ground), notes
     except UserError:
         raise
     except UnidentifiedImageError as error:
-        raise UserError(f"--image: {path} is no picture (PNG, JPEG, WebP, ...)") from error
+        raise UserError(f"{flag}: {path} is no picture (PNG, JPEG, WebP, ...)") from error
     except pil.DecompressionBombError as error:
-        raise UserError(f"--image: {path} has too many pixels; make it smaller first") from error
+        raise UserError(f"{flag}: {path} has too many pixels; make it smaller first") from error
     except Exception as error:  # a broken file fails in many ways inside the decoders
         raise UserError(
-            f"--image: {path} is broken or cut off and cannot be decoded ({error})"
+            f"{flag}: {path} is broken or cut off and cannot be decoded ({error})"
         ) from error
 
 
-def _to_rgb(picture: pil.Image, notes: list[str]) -> pil.Image:
-    """8-bit RGB: transparency onto white, 16 bits and floats scaled, other modes converted."""
+def _to_rgb(picture: pil.Image, notes: list[str], ground: int) -> pil.Image:
+    """8-bit RGB: transparency onto `ground`, 16 bits and floats scaled, other modes converted."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         notes.append("transparent parts were put on white")
         rgba = picture.convert("RGBA")
-        white = pil.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return pil.alpha_composite(white, rgba).convert("RGB")
+        behind = pil.new("RGBA", rgba.size, (ground, ground, ground, 255))
+        return pil.alpha_composite(behind, rgba).convert("RGB")
     notes.append(f"the picture was converted from {picture.mode} to RGB")
     if picture.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0.0, neginf=0.0)
@@ -164,7 +175,7 @@ def choose_box(crop: str, width: int, height: int) -> Box:
     return Box(left, top, side)
 
 
-def _cut(upright: np.ndarray, box: Box) -> pil.Image:
+def cut(upright: np.ndarray, box: Box) -> pil.Image:
     """The box of the picture; where it reaches over the edge, the edge pixels go on."""
     rows = np.clip(np.arange(box.top, box.top + box.side), 0, upright.shape[0] - 1)
     columns = np.clip(np.arange(box.left, box.left + box.side), 0, upright.shape[1] - 1)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,27 +14,16 @@ from jaxtyping import Float
 from PIL import Image as pil
 
 from imagic_jax.backbones.contracts import Cascade, Cond
-from imagic_jax.editors import imagic
-from imagic_jax.editors.imagic import Fit
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import output, pictures
 from imagic_jax.jobs.models import RANDOM
 from imagic_jax.jobs.pictures import Source
-from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime, timings
+from imagic_jax.jobs.work import Sweep, Watch, Work
 from imagic_jax.metrics.psnr import psnr
 from imagic_jax.report.page import edit_page
-from imagic_jax.report.strips import eta_strip
-from imagic_jax.runtime.ahead import Ahead
-from imagic_jax.runtime.compilation import counted
-from imagic_jax.runtime.interrupt import Interrupted, StopFlag
-from imagic_jax.runtime.progress import Reporter
+from imagic_jax.report.strips import edit_strip
 from imagic_jax.typing import Params
-
-#: Below (or above) these a result gets a warning with the knob to turn.
-POOR_RECONSTRUCTION = 22.0  # dB PSNR at eta = 0
-STILL_EMBEDDING = 0.03  # ||e_opt - e_tgt|| / ||e_tgt||
-WEAK_EDIT = 32.0  # dB PSNR between the smallest and the largest eta
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,22 +31,23 @@ class RenderJob:
     """A fit and how to draw it.
 
     Attributes:
-        fit, about: the fit's arrays and its fit.json.
-        settings: etas, seeds, sampling.
+        work: the editor, its strengths, seeds and sampling.
+        fit, about, folder: the fit's arrays, its fit.json, and where it lies.
         out: where the results go.
         square: the input as the model saw it, [-1, 1].
-        null: the text to be guided away from, per stage.
+        away: the text to be guided away from, per stage; None for the empty one.
         negative: the same in words.
         source: the whole picture, where results shall be pasted back into it.
         notes: warnings so far.
     """
 
-    fit: Fit
+    work: Work
+    fit: Any
     about: Mapping[str, Any]
-    settings: EditSettings
+    folder: Path
     out: Path
     square: Float[np.ndarray, "s s 3"]
-    null: tuple[Cond, ...]
+    away: tuple[Cond, ...] | None = None
     negative: str = ""
     source: Source | None = None
     notes: tuple[str, ...] = ()
@@ -69,23 +59,19 @@ def render_and_report(
     params: Params,
     times: Sequence[StageTime],
     began: float,
-    ahead: Ahead,
-    reporter: Reporter,
-    stop: StopFlag,
+    watch: Watch,
 ) -> dict[str, Any]:
-    """Draws every eta and seed, writes pictures, strip, page and result.json; returns the last.
+    """Draws every strength and seed, writes pictures, strip, page and result.json; returns the
+    last.
 
     Raises:
         Interrupted: stopped on request; nothing was written yet.
     """
-    fit = job.fit._replace(null=job.null)
-    asked, seeds = list(job.settings.etas), list(job.settings.seeds)
-    etas = asked if 0.0 in asked else [*asked, 0.0]  # eta = 0 measures the reconstruction
-    drawn, spent = draw(cascade, params, fit, etas, job.settings, ahead, reporter, stop)
-    shown = drawn[: len(asked)]
-    reconstruction = jnp.asarray(drawn[etas.index(0.0), :1])
-    about = job.about
+    work, about = job.work, job.about
+    drawn, facts, spent = work.draw(cascade, params, job.fit, job.away, job.square, watch)
+    settings = work.settings
     result: dict[str, Any] = {
+        "method": work.name,
         "text": about["text"],
         "negative": job.negative,
         "preset": about["preset"],
@@ -93,124 +79,62 @@ def render_and_report(
         "random_weights": about["random_weights"],
         "image": about["image"],
         "box": about["box"],
-        "etas": asked,
-        "seeds": seeds,
+        "knob": work.knob,
+        "strengths": list(work.strengths),
+        "seeds": list(settings.seeds),
         "seed": about["seed"],
-        "guidance": [g if g is not None else 1.0 for g in job.settings.sampling.guidance],
-        "steps": list(job.settings.sampling.steps),
+        "guidance": [g if g is not None else 1.0 for g in settings.sampling.guidance],
+        "steps": list(settings.sampling.steps),
         "outputs": [],
-        "embedding_distance": embedding_distance(fit),
-        "reconstruction_psnr": float(psnr(reconstruction, jnp.asarray(job.square[None]))[0]),
+        **facts,
         "versions": output.versions(),
         "device": output.device(),
     }
-    found = weaknesses(result, shown)
+    result["outputs"] = _outputs(job, drawn, result)
+    found = work.weaknesses(result, drawn)
     for warning in found:
-        reporter.warn(warning)
+        watch.reporter.warn(warning)
     result["warnings"] = [*job.notes, *found]
-    result["timings"] = timings([*times, spent], time.perf_counter() - began)
-    _write(job, shown, result)
+    result["timings"] = timings([*times, *spent], time.perf_counter() - began)
+    _write(job, drawn, result)
     return result
 
 
-def draw(
-    cascade: Cascade,
-    params: Params,
-    fit: Fit,
-    etas: Sequence[float],
-    settings: EditSettings,
-    ahead: Ahead,
-    reporter: Reporter,
-    stop: StopFlag,
-) -> tuple[Float[np.ndarray, "e s h w 3"], StageTime]:
-    """Renders with progress: pictures in [-1, 1] by eta and seed, and the time it took."""
-    spent = StageTime("rendering")
-    batches = math.ceil(len(etas) * len(settings.seeds) / settings.sampling.batch)
-    progress = reporter.stage("rendering", batches * len(cascade.stages))
-    began = time.perf_counter()
-
-    def before_stage(name: str) -> None:
-        asked = time.perf_counter()
-        if not ahead.wait(f"draw {name}", lambda: bool(stop)):
-            raise Interrupted("stopped while the rendering was being compiled")
-        spent.compile_s += time.perf_counter() - asked
-
-    def on_batch(done: int, total: int) -> None:
-        spent.steps += 1
-        progress.advance(done)
-        if stop and done < total:
-            raise Interrupted(f"stopped after {done} of {total} batches of rendering")
-
-    with counted() as compiled:
-        drawn = imagic.render(
-            cascade,
-            params,
-            fit,
-            etas,
-            settings.seeds,
-            settings.sampling,
-            before_stage=before_stage,
-            on_batch=on_batch,
-        )
-    spent.total_s = time.perf_counter() - began
-    spent.compile_s += compiled.seconds
-    return drawn, spent
-
-
-def embedding_distance(fit: Fit) -> float:
-    """||e_opt - e_tgt|| / ||e_tgt|| of the base stage."""
-    target, opt = fit.stages[0].target, fit.stages[0].optimised
-    if opt is None:
-        return 0.0
-    a, b = (np.asarray(c.states, np.float64) for c in (target, opt))
-    return float(np.linalg.norm(b - a) / max(np.linalg.norm(a), 1e-12))
-
-
-def weaknesses(result: Mapping[str, Any], shown: Float[np.ndarray, "e s h w 3"]) -> list[str]:
-    """Warnings about a result, each with the knob to turn."""
-    found, etas = [], result["etas"]
-    if result["reconstruction_psnr"] < POOR_RECONSTRUCTION:
-        found.append(
-            "the picture itself comes back poorly at eta = 0"
-            f" ({result['reconstruction_psnr']:.1f} dB): raise --config.tuning.base.steps"
-        )
-    if result["embedding_distance"] < STILL_EMBEDDING:
-        found.append(
-            "the embedding hardly moved from the target text, so every eta may look alike: raise"
-            " --config.embedding.steps"
-        )
-    low, high = int(np.argmin(etas)), int(np.argmax(etas))
-    if etas[high] - etas[low] >= 0.5:
-        change = float(psnr(jnp.asarray(shown[low]), jnp.asarray(shown[high])).min())
-        if change > WEAK_EDIT:
-            found.append(
-                f"the edit is weak: eta = {etas[high]:g} hardly differs from eta = {etas[low]:g};"
-                " try a larger --eta or --guidance, or fewer --config.tuning.base.steps"
-            )
-    return found
-
-
-def _write(job: RenderJob, shown: Float[np.ndarray, "e s h w 3"], result: dict[str, Any]) -> None:
-    """Pictures, strip and page; result.json last, as the sign that all is there."""
-    out = job.out
-    images = np.empty(shown.shape[:2], object)
-    for e, eta in enumerate(result["etas"]):
+def _outputs(job: RenderJob, drawn: Sweep, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row per picture, strengths slowest: its files, and how far it is from the input."""
+    knob, rows = result["knob"], []
+    for e, strength in enumerate(result["strengths"]):
         for s, seed in enumerate(result["seeds"]):
-            images[e, s] = pictures.to_pil(shown[e, s])
-            row = {"eta": eta, "seed": seed, "file": f"edited_eta{eta:g}_seed{seed}.png"}
-            output.save_picture(images[e, s], out / row["file"])
+            name = f"{knob}{strength:g}_seed{seed}.png"
+            row = {knob: strength, "seed": seed, "file": f"edited_{name}"}
             if job.source is not None:
-                row["pasted"] = f"pasted_eta{eta:g}_seed{seed}.png"
-                whole = pictures.paste_back(job.source, shown[e, s])
-                output.save_picture(whole, out / row["pasted"])
-            result["outputs"].append(row)
+                row["pasted"] = f"pasted_{name}"
+            away = psnr(jnp.asarray(drawn[e, s : s + 1]), jnp.asarray(job.square[None]))
+            rows.append({**row, "input_psnr": float(away[0])})
+    return rows
+
+
+def _write(job: RenderJob, drawn: Sweep, result: dict[str, Any]) -> None:
+    """Pictures, strip and page; result.json last, as the sign that all is there."""
+    out, flat = job.out, drawn.reshape(-1, *drawn.shape[2:])
+    images = np.empty(drawn.shape[:2], object)
+    for i, (row, picture) in enumerate(zip(result["outputs"], flat, strict=True)):
+        images.flat[i] = pictures.to_pil(picture)
+        output.save_picture(images.flat[i], out / row["file"])
+        if job.source is not None:
+            output.save_picture(pictures.paste_back(job.source, picture), out / row["pasted"])
     square = pictures.to_pil(job.square)
     output.save_picture(square, out / "input.png")
+    mask = job.work.mask(job.fit)
+    beside = {"input": square}
+    if mask is not None:
+        beside["mask"] = pil.fromarray(np.uint8(np.round(mask * 255.0)))
+        output.save_picture(beside["mask"], out / "mask.png")
     title = f"{RANDOM}: {result['text']}" if result["random_weights"] else result["text"]
-    strip = eta_strip(square, images, result["etas"], result["seeds"], title)
-    output.save_picture(strip, out / "strip.png")
-    command = f"imagic render --fit={out / 'fit'} --eta=0.5,0.75,1 --seeds=0,1"
-    output.write_text(out / "index.html", edit_page(square, images, result, command))
+    output.save_picture(edit_strip(beside, images, result, title), out / "strip.png")
+    command = f"imagic render --fit={shlex.quote(str(job.folder))} {job.work.again} --seeds=0,1"
+    page = edit_page(beside, images, result, job.work.headline, job.work.numbers(result), command)
+    output.write_text(out / "index.html", page)
     output.write_text(out / "result.json", json.dumps(result, indent=2) + "\n")
 
 

@@ -74,6 +74,11 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
     )
 
 
+def untuned(settings: EditSettings) -> EditSettings:
+    """The same for a method that tunes nothing."""
+    return dataclasses.replace(settings, tuning=(None,) * len(settings.tuning))
+
+
 def _entry(values: Mapping[str, Any], name: str, where: str) -> Any:
     """`values[name]`; `where` is how the user names `values`, with a dot."""
     if name not in values:

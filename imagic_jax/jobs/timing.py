@@ -1,8 +1,12 @@
 """Where the seconds of a job went."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from imagic_jax.runtime.compilation import counted
 
 
 @dataclasses.dataclass
@@ -30,6 +34,18 @@ class StageTime:
         }
 
 
+@contextlib.contextmanager
+def timed(spent: StageTime) -> Iterator[None]:
+    """Adds the block's wall time, and how much of it is compilation."""
+    began = time.perf_counter()
+    with counted() as compiled:
+        try:
+            yield
+        finally:
+            spent.total_s += time.perf_counter() - began
+            spent.compile_s += compiled.seconds
+
+
 def timings(times: Sequence[StageTime], total: float) -> dict[str, Any]:
     """Seconds by kind of work and by stage; compilation counts as its own kind."""
 
@@ -40,6 +56,7 @@ def timings(times: Sequence[StageTime], total: float) -> dict[str, Any]:
         "compile_s": round(sum(t.compile_s for t in times), 2),
         "embed_s": running("embedding"),
         "finetune_s": running("tuning"),
+        "invert_s": running("inverting"),
         "render_s": running("rendering"),
         "total_s": round(total, 2),
         "stages": [t.row() for t in times],

@@ -18,6 +18,7 @@ img { display: block; width: 100%; image-rendering: pixelated; border-radius: 4p
 .pair { display: flex; gap: 1.2rem; flex-wrap: wrap; }
 .pair figure { flex: 1 1 16rem; max-width: 26rem; }
 .row { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
+.row[hidden] { display: none; }
 figure { margin: 0; } figcaption { color: var(--faint); font-size: .85rem; padding-top: .2rem; }
 input[type=range] { width: 100%; }
 .warn { border-left: 4px solid var(--warn); padding: .3rem .8rem; margin: .5rem 0; }
@@ -49,7 +50,7 @@ def data_uri(picture: pil.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> str:
+def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> str:
     def line(cells: Sequence[Any], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
@@ -62,38 +63,29 @@ def _table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> str:
 
 
 def edit_page(
-    source: pil.Image, pictures: np.ndarray, result: Mapping[str, Any], command: str
+    beside: Mapping[str, pil.Image],
+    pictures: np.ndarray,
+    result: Mapping[str, Any],
+    headline: str,
+    numbers: Sequence[tuple[str, str]],
+    command: str,
 ) -> str:
     """The page of one edit.
 
     Args:
-        source: the input square at the model's size.
-        pictures: object array (etas, seeds) of Pillow images.
+        beside: the input (and the mask) at the model's size, by caption.
+        pictures: object array (strengths, seeds) of Pillow images.
         result: what result.json holds.
+        headline: which method, and what its strength means.
+        numbers: the method's own rows of the table.
         command: how to render this fit again.
     """
-    etas, seeds = result["etas"], result["seeds"]
     warnings = "".join(f'<p class="warn">{html.escape(w)}</p>' for w in result["warnings"])
-    middle = min(range(len(etas)), key=lambda i: abs(etas[i] - 0.7))
-    blocks = []
-    for s, seed in enumerate(seeds):
-        small = "".join(
-            f'<figure><img id="p{e}_{s}" alt="eta {eta:g}, seed {seed}"'
-            f' src="{data_uri(pictures[e, s])}"><figcaption>eta {eta:g}</figcaption></figure>'
-            for e, eta in enumerate(etas)
-        )
-        blocks.append(
-            f"<h2>Seed {seed}</h2>"
-            f'<div class="pair"><figure><img alt="input" src="{data_uri(source)}">'
-            f"<figcaption>input</figcaption></figure>"
-            f'<figure><img id="large_{s}" alt=""><figcaption id="label_{s}"></figcaption>'
-            f'<input type="range" min="0" max="{len(etas) - 1}" value="{middle}" data-seed="{s}"'
-            f' aria-label="amount of the edit for seed {seed}"></figure></div>'
-            f'<div class="row">{small}</div>'
-        )
-    numbers = [
-        ("reconstruction at eta = 0", f"{result['reconstruction_psnr']:.1f} dB PSNR"),
-        ("moved embedding, ||e_opt - e_tgt|| / ||e_tgt||", f"{result['embedding_distance']:.3f}"),
+    blocks = "".join(
+        _seed_block(beside, pictures[:, s], result, s) for s in range(len(result["seeds"]))
+    )
+    rows = [
+        *numbers,
         ("model", result["model"]),
         ("preset", result["preset"]),
         ("seed of the fit", result["seed"]),
@@ -103,15 +95,53 @@ def edit_page(
         [t["name"], t["steps"], f"{t['compile_s']:.1f}", f"{t['run_s']:.1f}", f"{t['total_s']:.1f}"]
         for t in result["timings"]["stages"]
     ]
+    return document(
+        result["text"],
+        f"""<p class="sub">{html.escape(headline)}</p>
+{warnings}{blocks}
+<h2>Numbers</h2>{table(rows)}
+<h2>Seconds</h2>{table(timings, ("stage", "steps", "compiling", "running", "all"))}
+<p>Other amounts, seeds or guidance, without fitting again: <code>{html.escape(command)}</code></p>
+<script>{_SCRIPT}</script>""",
+    )
+
+
+def document(title: str, body: str) -> str:
+    """A whole page: its title in quotes above `body`, which is HTML."""
+    text = html.escape(title)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(result["text"])}</title><style>{_STYLE}</style></head><body>
-<h1>“{html.escape(result["text"])}”</h1>
-<p class="sub">Edited with Imagic. eta = 0 is the picture, eta = 1 follows the text.</p>
-{warnings}{"".join(blocks)}
-<h2>Numbers</h2>{_table(numbers)}
-<h2>Seconds</h2>{_table(timings, ("stage", "steps", "compiling", "running", "all"))}
-<p>Other amounts, seeds or guidance, without fitting again: <code>{html.escape(command)}</code></p>
-<script>{_SCRIPT}</script></body></html>
+<title>{text}</title><style>{_STYLE}</style></head><body>
+<h1>“{text}”</h1>
+{body}</body></html>
 """
+
+
+def figure(picture: pil.Image, caption: str) -> str:
+    """A picture with its caption."""
+    said = html.escape(caption, quote=True)
+    image = f'<img alt="{said}" src="{data_uri(picture)}">'
+    return f"<figure>{image}<figcaption>{said}</figcaption></figure>"
+
+
+def _seed_block(
+    beside: Mapping[str, pil.Image], column: np.ndarray, result: Mapping[str, Any], s: int
+) -> str:
+    """One seed: what was given, a large picture with a slider, and all strengths in a row."""
+    knob, strengths, seed = result["knob"], result["strengths"], result["seeds"][s]
+    given = "".join(figure(p, name) for name, p in beside.items())
+    small = "".join(
+        f'<figure><img id="p{e}_{s}" alt="{knob} {v:g}, seed {seed}"'
+        f' src="{data_uri(column[e])}"><figcaption>{knob} {v:g}</figcaption></figure>'
+        for e, v in enumerate(strengths)
+    )
+    last, hidden = len(strengths) - 1, " hidden" if len(strengths) == 1 else ""
+    return (
+        f"<h2>Seed {seed}</h2>"
+        f'<div class="pair">{given}'
+        f'<figure><img id="large_{s}" alt=""><figcaption id="label_{s}"></figcaption>'
+        f'<input type="range" min="0" max="{last}" value="{len(strengths) // 2}" data-seed="{s}"'
+        f' aria-label="amount of the edit for seed {seed}"{hidden}></figure></div>'
+        f'<div class="row"{hidden}>{small}</div>'
+    )

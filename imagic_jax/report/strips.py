@@ -1,6 +1,7 @@
 """Strips and grids of labelled pictures, as Pillow images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image as pil
@@ -69,24 +70,26 @@ def _fitting(text: str, width: int, size: int) -> str:
     return text + "..."
 
 
-def eta_strip(
-    source: pil.Image,
+def edit_strip(
+    beside: Mapping[str, pil.Image],
     pictures: np.ndarray,
-    etas: Sequence[float],
-    seeds: Sequence[int],
+    result: Mapping[str, Any],
     title: str,
 ) -> pil.Image:
-    """The input, then one column per eta; one row per seed.
+    """What was given, then one column per strength; one row per seed.
 
     Args:
-        source: the input at the model's size.
-        pictures: object array (etas, seeds) of Pillow images.
-        etas, seeds: what they were drawn with.
+        beside: the input (and the mask) at the model's size, by heading.
+        pictures: object array (strengths, seeds) of Pillow images.
+        result: its "knob", "strengths" and "seeds".
         title: the target text.
     """
+    knob, strengths, seeds = (result[n] for n in ("knob", "strengths", "seeds"))
+    given = [enlarge(p) for p in beside.values()]
     rows = [
-        [enlarge(source), *(enlarge(pictures[e, s]) for e in range(len(etas)))]
+        [*given, *(enlarge(pictures[e, s]) for e in range(len(strengths)))]
         for s in range(len(seeds))
     ]
     labels = [f"seed {s}" for s in seeds] if len(seeds) > 1 else ()
-    return grid(rows, ["input", *(f"eta {eta:g}" for eta in etas)], labels, f"“{title}”")
+    heads = [*beside, *(f"{knob} {v:g}" for v in strengths)]
+    return grid(rows, heads, labels, f"“{title}”")

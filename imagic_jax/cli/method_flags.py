@@ -1,0 +1,152 @@
+"""Flags that choose an editing method and hand it what it needs, for `edit` and `compare`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from imagic_jax.errors import UserError
+
+
+def define_strength(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "strength",
+        None,
+        "S,S,..: amounts of the edit, in the method's own measure (default: its own)",
+        flag_values=values,
+    )
+
+
+def define_beside(values: flags.FlagValues) -> None:
+    """Flags of what is given beside picture and text, for the methods that use it."""
+    text, switch = flags.DEFINE_string, flags.DEFINE_boolean
+    text("source_text", None, "TEXT: what the picture shows as it is", flag_values=values)
+    flags.DEFINE_multi_string(
+        "concept",
+        [],
+        '+TEXT: something to add, or -TEXT to take away, as in "+glasses:scale=7,threshold=.95";'
+        " may be given several times",
+        flag_values=values,
+    )
+    text("mask", None, "FILE: a picture, white where the edit may happen", flag_values=values)
+    switch("invert_mask", False, "the edit may happen where the mask is black", flag_values=values)
+    text("feather", None, "N: soften the mask's edges over N pixels", flag_values=values)
+
+
+class Beside(NamedTuple):
+    """What was given beside picture and text."""
+
+    source_text: str
+    concepts: tuple[Any, ...]  # ConceptText
+    mask: Any  # MaskSource | None
+
+
+def beside(values: flags.FlagValues) -> Beside:
+    """Reads these flags; a mask's file is read, its pixels are not.
+
+    Raises:
+        UserError: a concept is not understood, or the mask cannot be read.
+    """
+    from imagic_jax.jobs import concepts
+
+    source = " ".join((values.source_text or "").split())
+    if values.source_text is not None and not source:
+        raise UserError(
+            "--source_text is empty: say what the picture shows as it is, or leave the flag away"
+        )
+    return Beside(source, concepts.parse(values.concept), _mask(values, values.mask))
+
+
+def _mask(values: flags.FlagValues, name: str | None) -> Any:
+    from imagic_jax.jobs import settings
+    from imagic_jax.jobs.masks import MaskSource
+
+    feather = settings.number(values.feather or 0, "--feather")
+    if feather < 0:
+        raise UserError(f"--feather must not be negative, got {values.feather!r}")
+    if name is None:
+        for flag in ("invert_mask", "feather"):
+            if getattr(values, flag):
+                raise UserError(f"--{flag}: there is no --mask that it could change")
+        return None
+    return MaskSource(path=Path(name), invert=values.invert_mask, feather=feather)
+
+
+def strengths(values: flags.FlagValues, name: str) -> list[float] | None:
+    """--strength as numbers, None where it was left away; Imagic's may be given by --eta.
+
+    Raises:
+        UserError: no number, both flags, or --eta for another method than Imagic.
+    """
+    from imagic_jax.jobs import settings
+
+    if values.eta is not None and name != "imagic":
+        raise UserError(f"--eta is Imagic's; the amount of {name} is given by --strength")
+    if values.strength is None:
+        return None
+    if values.eta is not None:
+        raise UserError("--eta and --strength are one thing for Imagic: give one of them")
+    listed = settings.listed(values.strength, "--strength")
+    return [settings.number(s, "--strength") for s in listed]
+
+
+def imagic_work(config: Any, cascade: Any, etas: list[float] | None) -> Any:
+    """Imagic as `jobs.edit` runs it, its strength being eta."""
+    from imagic_jax.jobs import settings
+    from imagic_jax.jobs.imagic_work import ImagicWork
+
+    checked = settings.from_config(config, cascade)
+    return ImagicWork(checked if etas is None else dataclasses.replace(checked, etas=tuple(etas)))
+
+
+def method_work(
+    name: str,
+    config: Any,
+    cascade: Any,
+    given: Beside,
+    amounts: list[float] | None,
+    inverted_in: int | None = None,
+) -> Any:
+    """A method as `jobs.edit` runs it; `inverted_in` steps, where it is a saved fit.
+
+    Raises:
+        UserError: a setting or a strength is out of range.
+    """
+    from imagic_jax.editors.methods import METHODS
+    from imagic_jax.jobs import methods, settings
+    from imagic_jax.jobs.method_work import MethodWork
+
+    method = METHODS[name]
+    methods.with_defaults(config)
+    own = methods.settings(method, config.methods[name].to_dict())
+    checked = settings.untuned(settings.from_config(config, cascade))
+    return MethodWork(
+        method=method,
+        config=own,
+        settings=checked,
+        strengths=methods.strengths(method, own, amounts, checked.sampling),
+        source_text=given.source_text,
+        concepts=given.concepts,
+        mask_source=given.mask,
+        inverted_in=inverted_in,
+    )
+
+
+def work_again(about: Any, config: Any, cascade: Any, amounts: list[float] | None) -> Any:
+    """The work that a saved fit belongs to.
+
+    Raises:
+        UserError: the fit's method is not known, or a strength is out of range.
+    """
+    from imagic_jax.jobs import concepts, methods
+
+    name = methods.checked_name(about["method"], "--fit")
+    if name == methods.IMAGIC:
+        return imagic_work(config, cascade, amounts)
+    methods.with_defaults(config)
+    config.methods[name].update(about["method_settings"])
+    given = Beside(about["source_text"], concepts.parse(about["concepts"]), None)
+    amounts = amounts or about["strengths"]
+    steps = about.get("sampling", {}).get("steps")
+    return method_work(name, config, cascade, given, amounts, steps)
