@@ -231,7 +231,7 @@ def chosen_method(values: flags.FlagValues) -> tuple[str, Any, list[float] | Non
     from imagic_jax.jobs.method_work import refuse_given
 
     name = methods.checked_name(values.method)
-    refuse_given(name, given, METHODS.get(name))
+    refuse_given(name, METHODS.get(name), *given)
     amounts = method_flags.strengths(values, name)
     return name, None if name == methods.IMAGIC else given, amounts
 

@@ -12,6 +12,8 @@ from imagic_jax.errors import UserError
 COMMANDS = {
     "edit": "imagic_jax.cli.edit",
     "render": "imagic_jax.cli.render",
+    "methods": "imagic_jax.cli.methods",
+    "compare": "imagic_jax.cli.compare",
     "convert": "imagic_jax.cli.convert",
     "sample": "imagic_jax.cli.sample",
     "train": "imagic_jax.cli.train",

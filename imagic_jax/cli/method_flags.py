@@ -22,6 +22,13 @@ def define_beside(values: flags.FlagValues) -> None:
     """Flags of what is given beside picture and text, for the methods that use it."""
     text, switch = flags.DEFINE_string, flags.DEFINE_boolean
     text("source_text", None, "TEXT: what the picture shows as it is", flag_values=values)
+    define_concepts(values)
+    text("mask", None, "FILE: a picture, white where the edit may happen", flag_values=values)
+    switch("invert_mask", False, "the edit may happen where the mask is black", flag_values=values)
+    text("feather", None, "N: soften the mask's edges over N pixels", flag_values=values)
+
+
+def define_concepts(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "concept",
         [],
@@ -29,9 +36,6 @@ def define_beside(values: flags.FlagValues) -> None:
         " may be given several times",
         flag_values=values,
     )
-    text("mask", None, "FILE: a picture, white where the edit may happen", flag_values=values)
-    switch("invert_mask", False, "the edit may happen where the mask is black", flag_values=values)
-    text("feather", None, "N: soften the mask's edges over N pixels", flag_values=values)
 
 
 class Beside(NamedTuple):
@@ -48,29 +52,40 @@ def beside(values: flags.FlagValues) -> Beside:
     Raises:
         UserError: a concept is not understood, or the mask cannot be read.
     """
-    from imagic_jax.jobs import concepts
+    from imagic_jax.jobs import concepts, settings
 
-    source = " ".join((values.source_text or "").split())
-    if values.source_text is not None and not source:
-        raise UserError(
-            "--source_text is empty: say what the picture shows as it is, or leave the flag away"
-        )
-    return Beside(source, concepts.parse(values.concept), _mask(values, values.mask))
-
-
-def _mask(values: flags.FlagValues, name: str | None) -> Any:
-    from imagic_jax.jobs import settings
-    from imagic_jax.jobs.masks import MaskSource
-
+    source = "" if values.source_text is None else checked_source(values.source_text)
     feather = settings.number(values.feather or 0, "--feather")
     if feather < 0:
         raise UserError(f"--feather must not be negative, got {values.feather!r}")
-    if name is None:
-        for flag in ("invert_mask", "feather"):
-            if getattr(values, flag):
-                raise UserError(f"--{flag}: there is no --mask that it could change")
-        return None
-    return MaskSource(path=Path(name), invert=values.invert_mask, feather=feather)
+    mask = None
+    if values.mask is not None:
+        mask = mask_file(values.mask, values.invert_mask, feather)
+    elif values.invert_mask or feather:
+        flag = "invert_mask" if values.invert_mask else "feather"
+        raise UserError(f"--{flag}: there is no --mask that it could change")
+    return Beside(source, concepts.parse(values.concept), mask)
+
+
+def checked_source(text: str) -> str:
+    """A source text without outer spaces.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    text = " ".join(text.split())
+    if not text:
+        raise UserError(
+            "--source_text is empty: say what the picture shows as it is, or leave the flag away"
+        )
+    return text
+
+
+def mask_file(name: str, invert: bool = False, feather: float = 0.0) -> Any:
+    """A mask's file, read."""
+    from imagic_jax.jobs.masks import MaskSource
+
+    return MaskSource(path=Path(name), invert=invert, feather=feather)
 
 
 def strengths(values: flags.FlagValues, name: str) -> list[float] | None:

@@ -73,7 +73,7 @@ def convert(request: ConvertRequest, opened: Opened) -> list[str]:
         UserError: the fit is broken or belongs to other weights, or the folder cannot be written.
         WeightsError: a part of the base model is missing, or a number overflows in the dtype.
     """
-    refuse_random(request.about)
+    refuse_unfit(request.about)
     if request.about["weights"] != opened.fingerprint():
         raise UserError(
             f"--fit: {request.fit} was fitted on other weights than those of"

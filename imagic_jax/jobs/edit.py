@@ -1,6 +1,7 @@
 """One edit from a picture file to a finished folder: what `imagic edit` does, by any method."""
 
 import dataclasses
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import fits, memory, output, pictures
-from imagic_jax.jobs.rendering import RenderJob, read_square, render_and_report
+from imagic_jax.jobs.rendering import RenderJob, drawn_with, read_square, render_and_report
 from imagic_jax.jobs.work import Given, Watch, Work
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
@@ -41,6 +42,7 @@ class EditRequest:
     keep_checkpoints: bool = False
     paste_back: bool = False
     check_memory: bool = True
+    reuse: bool = False  # a result of the same job and settings is returned as it is
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -72,6 +74,9 @@ def edit(
         **work.decides(cascade),
     }
     if output.open_job(request.out, job, request.overwrite):
+        finished = _finished(request) if request.reuse else None
+        if finished is not None:
+            return finished
         reporter.say(f"continuing the job in {request.out}")
     notes = [*request.notes, *source.notes, *found, *cascade.text.check(text)]
     for other in (request.negative, *work.texts):
@@ -131,6 +136,17 @@ def edit(
             notes=tuple(notes),
         )
         return render_and_report(job_to_draw, cascade, given.params, times, began, watch)
+
+
+def _finished(request: EditRequest) -> dict[str, Any] | None:
+    """What result.json of the same job holds, if it was drawn with the same settings."""
+    try:
+        result = json.loads((request.out / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    asked = {"negative": request.negative, **drawn_with(request.work)}
+    there = all((request.out / row["file"]).is_file() for row in result["outputs"])
+    return result if there and all(result.get(k) == v for k, v in asked.items()) else None
 
 
 def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]:

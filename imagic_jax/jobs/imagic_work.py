@@ -31,6 +31,7 @@ from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.typing import Params
 
+TITLE, PAPER = "Imagic", "Kawar et al. 2023, arXiv:2210.09276"
 FIRST_STEPS = 20  # losses of the first embedding steps tell how familiar the picture is
 #: Below (or above) these a result gets a warning with the knob to turn.
 POOR_RECONSTRUCTION = 22.0  # dB PSNR at eta = 0
@@ -120,8 +121,13 @@ class ImagicWork:
         etas = asked if 0.0 in asked else [*asked, 0.0]  # eta = 0 measures the reconstruction
         drawn, spent = draw(cascade, params, fit, etas, self.settings, *watch)
         reconstruction = jnp.asarray(drawn[etas.index(0.0), :1])
+        count = cost(self.settings)
         facts = {
+            "title": TITLE,
+            "paper": PAPER,
             "etas": asked,
+            "evaluations": {"fit": count.fit, "render": [count.render] * len(asked)},
+            "pictures_drawn": drawn.shape[0] * drawn.shape[1],
             "embedding_distance": embedding_distance(fit),
             "reconstruction_psnr": float(psnr(reconstruction, jnp.asarray(square[None]))[0]),
         }

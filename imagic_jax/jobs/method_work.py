@@ -222,7 +222,8 @@ class MethodWork:
                         on_batch=done,
                     )
                 )
-        return np.concatenate(drawn), self._facts(), [spent]
+        count = len(self.strengths) * len(seeds)
+        return np.concatenate(drawn), {**self._facts(), "pictures_drawn": count}, [spent]
 
     def _facts(self) -> dict[str, Any]:
         costs = [self.method.cost(self.config, self.settings.sampling, s) for s in self.strengths]
@@ -232,6 +233,7 @@ class MethodWork:
             "method_settings": dataclasses.asdict(self.config),
             "source_text": self.source_text,
             "concepts": [str(c) for c in self.concepts],
+            "mask": "" if self.mask_source is None else str(self.mask_source),
             "evaluations": {"fit": costs[0].fit, "render": [c.render for c in costs]},
         }
 
@@ -275,22 +277,44 @@ FLAGS: dict[Any, tuple[str, str]] = {
 }
 
 
-def refuse_given(name: str, given: Sequence[Any], method: Method | None = None) -> None:
+def lacks(method: Method, *given: Any) -> str | None:
+    """The flag that a method needs and was not given, with an example, or None.
+
+    `given` are source text, concepts and mask; what is false was not given.
+    """
+    for (need, (flag, example)), value in zip(FLAGS.items(), given, strict=True):
+        if need in method.needs and not value:
+            return f"{flag}: {example}"
+    return None
+
+
+def usable(method: Method, *given: Any) -> list[Any]:
+    """Of source text, concepts and mask those that a method uses, the others empty."""
+    used = method.needs | method.takes
+    empty = ("", (), None)
+    return [
+        value if need in used else nothing
+        for need, value, nothing in zip(FLAGS, given, empty, strict=True)
+    ]
+
+
+def refuse_given(name: str, method: Method | None, *given: Any) -> None:
     """Refuses an edit that lacks what its method needs, or was given what it cannot use.
 
     Args:
         name: of the method.
-        given: source text, concepts, mask; what is false was not given.
         method: None for Imagic, which uses none of them.
+        given: source text, concepts, mask; what is false was not given.
 
     Raises:
         UserError: naming the flag, with an example.
     """
-    needs, takes = (method.needs, method.takes) if method else (frozenset(), frozenset())
-    for (need, (flag, example)), value in zip(FLAGS.items(), given, strict=True):
-        if need in needs and not value:
-            raise UserError(f"--method={name} needs {flag}: {example}")
-        if value and need not in needs | takes:
+    missing = lacks(method, *given) if method else None
+    if missing is not None:
+        raise UserError(f"--method={name} needs {missing}")
+    used = method.needs | method.takes if method else frozenset()
+    for (need, (flag, _)), value in zip(FLAGS.items(), given, strict=True):
+        if value and need not in used:
             raise UserError(
                 f"{flag}: {name} has no use for it (`imagic methods` tells which methods do);"
                 " leave it away"

@@ -195,3 +195,8 @@ def to_pil(picture: Float[np.ndarray, "h w 3"]) -> pil.Image:
     """A picture in [-1, 1] as an 8-bit RGB image."""
     values = np.clip((np.asarray(picture, np.float32) + 1.0) * 127.5, 0.0, 255.0)
     return pil.fromarray(values.round().astype(np.uint8))
+
+
+def grey(mask: Float[np.ndarray, "h w"]) -> pil.Image:
+    """A mask in [0, 1] as an 8-bit grey image."""
+    return pil.fromarray(np.uint8(np.round(np.clip(mask, 0.0, 1.0) * 255.0)))

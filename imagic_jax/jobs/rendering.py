@@ -69,7 +69,6 @@ def render_and_report(
     """
     work, about = job.work, job.about
     drawn, facts, spent = work.draw(cascade, params, job.fit, job.away, job.square, watch)
-    settings = work.settings
     result: dict[str, Any] = {
         "method": work.name,
         "text": about["text"],
@@ -79,12 +78,8 @@ def render_and_report(
         "random_weights": about["random_weights"],
         "image": about["image"],
         "box": about["box"],
-        "knob": work.knob,
-        "strengths": list(work.strengths),
-        "seeds": list(settings.seeds),
         "seed": about["seed"],
-        "guidance": [g if g is not None else 1.0 for g in settings.sampling.guidance],
-        "steps": list(settings.sampling.steps),
+        **drawn_with(work),
         "outputs": [],
         **facts,
         "versions": output.versions(),
@@ -98,6 +93,19 @@ def render_and_report(
     result["timings"] = timings([*times, *spent], time.perf_counter() - began)
     _write(job, drawn, result)
     return result
+
+
+def drawn_with(work: Work) -> dict[str, Any]:
+    """The part of result.json that says how pictures were drawn."""
+    sampling = work.settings.sampling
+    return {
+        "knob": work.knob,
+        "strengths": list(work.strengths),
+        "seeds": list(work.settings.seeds),
+        "guidance": [1.0 if g is None else g for g in sampling.guidance],
+        "steps": list(sampling.steps),
+        "sampler": sampling.sampler,
+    }
 
 
 def _outputs(job: RenderJob, drawn: Sweep, result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -128,7 +136,7 @@ def _write(job: RenderJob, drawn: Sweep, result: dict[str, Any]) -> None:
     mask = job.work.mask(job.fit)
     beside = {"input": square}
     if mask is not None:
-        beside["mask"] = pil.fromarray(np.uint8(np.round(mask * 255.0)))
+        beside["mask"] = pictures.grey(mask)
         output.save_picture(beside["mask"], out / "mask.png")
     title = f"{RANDOM}: {result['text']}" if result["random_weights"] else result["text"]
     output.save_picture(edit_strip(beside, images, result, title), out / "strip.png")
