@@ -124,8 +124,9 @@ def _cases(values: flags.FlagValues, config: Any) -> tuple[Any, ...]:
     for i, image in enumerate(images):
         pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
         source = method_flags.checked_source(values.source_text[i]) if values.source_text else ""
-        mask = method_flags.mask_file(values.mask[i]) if values.mask else None
-        cases.append(Case(image, checked_text(texts[i]), source, mask, wanted))
+        text = checked_text(texts[i])
+        mask = method_flags.mask_source(values.mask[i], text) if values.mask else None
+        cases.append(Case(image, text, source, mask, wanted))
     return tuple(cases)
 
 

@@ -1,7 +1,6 @@
 """Flags that choose an editing method and hand it what it needs, for `edit` and `compare`."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -23,7 +22,13 @@ def define_beside(values: flags.FlagValues) -> None:
     text, switch = flags.DEFINE_string, flags.DEFINE_boolean
     text("source_text", None, "TEXT: what the picture shows as it is", flag_values=values)
     define_concepts(values)
-    text("mask", None, "FILE: a picture, white where the edit may happen", flag_values=values)
+    text(
+        "mask",
+        None,
+        "FILE: a picture, white where the edit may happen; in a Flatland picture also"
+        " flatland:subject or flatland:change",
+        flag_values=values,
+    )
     switch("invert_mask", False, "the edit may happen where the mask is black", flag_values=values)
     text("feather", None, "N: soften the mask's edges over N pixels", flag_values=values)
 
@@ -46,8 +51,8 @@ class Beside(NamedTuple):
     mask: Any  # MaskSource | None
 
 
-def beside(values: flags.FlagValues) -> Beside:
-    """Reads these flags; a mask's file is read, its pixels are not.
+def beside(values: flags.FlagValues, text: str) -> Beside:
+    """Reads these flags; `text` is what the edited picture shall show.
 
     Raises:
         UserError: a concept is not understood, or the mask cannot be read.
@@ -60,7 +65,7 @@ def beside(values: flags.FlagValues) -> Beside:
         raise UserError(f"--feather must not be negative, got {values.feather!r}")
     mask = None
     if values.mask is not None:
-        mask = mask_file(values.mask, values.invert_mask, feather)
+        mask = mask_source(values.mask, text, values.invert_mask, feather)
     elif values.invert_mask or feather:
         flag = "invert_mask" if values.invert_mask else "feather"
         raise UserError(f"--{flag}: there is no --mask that it could change")
@@ -81,11 +86,11 @@ def checked_source(text: str) -> str:
     return text
 
 
-def mask_file(name: str, invert: bool = False, feather: float = 0.0) -> Any:
-    """A mask's file, read."""
+def mask_source(name: str, text: str, invert: bool = False, feather: float = 0.0) -> Any:
+    """A mask by its name; a file is read, its pixels are not."""
     from imagic_jax.jobs.masks import MaskSource
 
-    return MaskSource(path=Path(name), invert=invert, feather=feather)
+    return MaskSource(name=name, text=text, invert=invert, feather=feather)
 
 
 def strengths(values: flags.FlagValues, name: str) -> list[float] | None:

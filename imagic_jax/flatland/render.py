@@ -92,16 +92,23 @@ def _subject(cls: int, canvas, pen: Pen, p: Points, state, colour):
 
 def _compose(draw_subject, f: Factors, u: Nuisance, size: int, oversample: int) -> Picture:
     """Background, subject, mark, hat, light: back to front."""
-    grid = pixel_grid(size * oversample)
-    state = jnp.asarray(f.state, jnp.int32)
-    pen = Pen(
-        size * oversample,
-        jnp.asarray(f.style, jnp.float32),
-        hatching(grid, u.hatch[0], u.hatch[1]),
-        u.light,
-    )
+    grid, pen = _setup(f, u, size * oversample)
     canvas = jnp.zeros((*grid.x.shape, 3))
     canvas = places.background(canvas, pen, grid, jnp.asarray(f.place, jnp.int32), u)
+    canvas = _foreground(canvas, draw_subject, grid, pen, f, u)
+    ramp = (grid.x - 0.5)[..., None] * u.light[0] * u.light[1] * 2.0
+    return _coarse(jnp.clip(canvas * (1.0 + ramp), 0.0, 1.0), oversample)
+
+
+def _setup(f: Factors, u: Nuisance, fine: int) -> tuple[Points, Pen]:
+    grid = pixel_grid(fine)
+    hatch = hatching(grid, u.hatch[0], u.hatch[1])
+    return grid, Pen(fine, jnp.asarray(f.style, jnp.float32), hatch, u.light)
+
+
+def _foreground(canvas, draw_subject, grid: Points, pen: Pen, f: Factors, u: Nuisance):
+    """Subject, mark and hat."""
+    state = jnp.asarray(f.state, jnp.int32)
     p = local_frame(grid, u.position, u.scale, u.facing)
     colour = _turn_hue(PALETTE[jnp.asarray(f.colour, jnp.int32)], u.hue) * u.tone
     canvas, pose = draw_subject(canvas, pen, p, state, colour)
@@ -109,11 +116,33 @@ def _compose(draw_subject, f: Factors, u: Nuisance, size: int, oversample: int) 
     body = local_frame(mirror_free, (0.0, 0.0), 1.0, 1.0, pose.mark_angle * u.facing)
     canvas = _mark(canvas, pen, body, u.mark, u.mark_on)
     head = local_frame(p, pose.head, 1.0, 1.0, pose.tilt)
-    canvas = subjects.hat(canvas, pen, head, jnp.asarray(f.accessory, jnp.float32))
-    ramp = (grid.x - 0.5)[..., None] * u.light[0] * u.light[1] * 2.0
-    canvas = jnp.clip(canvas * (1.0 + ramp), 0.0, 1.0)
-    fine = canvas.reshape(size, oversample, size, oversample, 3)
-    return fine.mean(axis=(1, 3))
+    return subjects.hat(canvas, pen, head, jnp.asarray(f.accessory, jnp.float32))
+
+
+def _coarse(canvas: Float[Array, "h w c"], oversample: int) -> Float[Array, "h2 w2 c"]:
+    """The mean over every cell of `oversample` x `oversample`."""
+    size = canvas.shape[0] // oversample
+    return canvas.reshape(size, oversample, size, oversample, -1).mean(axis=(1, 3))
+
+
+@functools.partial(jax.jit, static_argnames=("size", "oversample"))
+def subject_cover(
+    f: Factors, u: Nuisance, size: int, oversample: int = 2
+) -> Float[Array, "size size"]:
+    """How much of each pixel the subject covers, its mark and hat included, in [0, 1].
+
+    Paint mixes with what is below it, so what a white ground shows more than a black one is what
+    was left uncovered. The shadow is light, no cover.
+    """
+    grid, pen = _setup(f, u, size * oversample)
+    which = jnp.asarray(f.cls, jnp.int32)
+
+    def over(ground: float) -> Array:
+        draw = lambda *a: jax.lax.switch(which, subjects.DRAW, *a)  # noqa: E731
+        return _foreground(jnp.full((*grid.x.shape, 3), ground), draw, grid, pen, f, u)
+
+    seen = (over(1.0) - over(0.0)).mean(axis=-1, keepdims=True)
+    return jnp.clip(1.0 - _coarse(seen, oversample)[..., 0], 0.0, 1.0)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "oversample"))

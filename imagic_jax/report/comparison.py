@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image as pil
 
-from imagic_jax.report.page import data_uri, document, figure, table
+from imagic_jax.report.page import document, figure, table
 
 
 class Shown(NamedTuple):
@@ -68,31 +68,17 @@ class Panel(NamedTuple):
 
 
 _STYLE = """<style>
-body { max-width: 80rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem; }
-.cards h3 { font-size: 1rem; margin: .4rem 0 .2rem; }
+body { max-width: 82rem; }
+.method { display: flex; flex-wrap: wrap; gap: .6rem; margin: .8rem 0; }
+.method h3 { font-size: 1rem; margin: 0; width: 9rem; }
+.method h3 span { display: block; font-weight: 400; font-size: .85rem; color: var(--faint); }
+.method figure { width: 8.6rem; }
 .wide { overflow-x: auto; }
 </style>"""
 
-_SCRIPT = """<script>
-for (const slider of document.querySelectorAll('input[type=range]')) {
-  const card = slider.closest('.card');
-  const kept = card.querySelectorAll('.kept img');
-  const show = () => {
-    const chosen = kept[slider.value];
-    const large = card.querySelector('.large');
-    large.src = chosen.src;
-    large.alt = chosen.alt;
-    card.querySelector('figcaption').textContent = chosen.alt;
-  };
-  slider.addEventListener('input', show);
-  show();
-}
-</script>"""
-
 _EXPLAINED = (
-    "The sliders move through each method's own measure of how much is edited. PSNR is to the"
-    " input: more of it means that less was changed, wanted or not."
+    "From left to right each method edits more, by its own measure. PSNR is to the input: more of"
+    " it means that less was changed, wanted or not."
 )
 _HEAD = (
     "method",
@@ -101,9 +87,9 @@ _HEAD = (
     "outside the mask",
     "evaluations to fit",
     "per picture",
-    "s compiling",
-    "s fitting",
-    "s per picture",
+    "seconds compiling",
+    "fitting",
+    "per picture",
 )
 
 
@@ -118,17 +104,16 @@ def comparison_page(panels: Sequence[Panel], about: Mapping[str, Any]) -> str:
     if about["random_weights"]:
         warning = '<p class="warn">RANDOM WEIGHTS: the times are real, the pictures no edits.</p>'
     where = f"Model {about['model']}, preset {about['preset']}, on {about['device']}."
-    methods = dict.fromkeys(e.name for p in panels for e in p.entries)
     body = (
         f'{_STYLE}<p class="sub">{html.escape(where)} {_EXPLAINED}</p>'
-        f"{warning}{''.join(_panel(p) for p in panels)}{_papers(panels)}{_SCRIPT}"
+        f"{warning}{''.join(_panel(p) for p in panels)}{_papers(panels)}"
     )
-    return document(f"{len(methods)} editing methods compared", body)
+    return document("Editing methods compared", body)
 
 
 def _panel(panel: Panel) -> str:
     given = "".join(figure(p, name) for name, p in panel.beside.items())
-    cards = "".join(_card(e) for e in panel.entries)
+    methods = "".join(_method(e) for e in panel.entries)
     said = f'<p class="sub">{html.escape(panel.said)}</p>' if panel.said else ""
     rows = [_row(e) for e in panel.entries]
     warnings = "".join(
@@ -138,28 +123,17 @@ def _panel(panel: Panel) -> str:
     )
     return (
         f"<h2>“{html.escape(panel.text)}”</h2>{said}"
-        f'<div class="cards">{given}{cards}</div>'
+        f'<div class="method"><h3>Given</h3>{given}</div>{methods}'
         f'<div class="wide">{table(rows, _HEAD)}</div>{warnings}'
     )
 
 
-def _card(entry: Entry) -> str:
-    """A method's pictures: one large, chosen by the slider, the others kept beside it unseen."""
-    kept = "".join(
-        f'<img alt="{html.escape(_caption(s, entry))}" src="{data_uri(s.picture)}">'
-        for s in entry.shown
-    )
-    last = len(entry.shown) - 1
-    hidden = " hidden" if last == 0 else ""
-    title = html.escape(entry.title)
-    return (
-        f'<div class="card"><figure><img class="large" alt="{title}"'
-        f' src="{data_uri(entry.shown[last // 2].picture)}"><h3>{title}</h3>'
-        f"<figcaption></figcaption></figure>"
-        f'<input type="range" min="0" max="{last}" value="{(last + 1) // 2}"'
-        f' aria-label="amount of the edit by {title}"{hidden}>'
-        f'<div class="kept" hidden>{kept}</div></div>'
-    )
+def _method(entry: Entry) -> str:
+    """A method's pictures in a row, behind its name."""
+    pictures = "".join(figure(s.picture, _caption(s, entry)) for s in entry.shown)
+    used = f"<span>with {html.escape(', '.join(entry.used))}</span>" if entry.used else ""
+    name = html.escape(entry.title)
+    return f'<div class="method"><h3>{name}{used}</h3>{pictures}</div>'
 
 
 def _caption(shown: Shown, entry: Entry) -> str:

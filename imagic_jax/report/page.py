@@ -96,7 +96,7 @@ def edit_page(
         for t in result["timings"]["stages"]
     ]
     return document(
-        result["text"],
+        f"“{result['text']}”",
         f"""<p class="sub">{html.escape(headline)}</p>
 {warnings}{blocks}
 <h2>Numbers</h2>{table(rows)}
@@ -107,13 +107,13 @@ def edit_page(
 
 
 def document(title: str, body: str) -> str:
-    """A whole page: its title in quotes above `body`, which is HTML."""
+    """A whole page: its title above `body`, which is HTML."""
     text = html.escape(title)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{text}</title><style>{_STYLE}</style></head><body>
-<h1>“{text}”</h1>
+<h1>{text}</h1>
 {body}</body></html>
 """
 
