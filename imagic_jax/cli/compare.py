@@ -39,6 +39,7 @@ def define(values: flags.FlagValues) -> None:
     )
     several("mask", [], "FILE: white where the edit may happen; one for each", flag_values=values)
     method_flags.define_concepts(values)
+    method_flags.define_clip(values)
     text(
         "sweep",
         "4",
@@ -79,7 +80,7 @@ def main(values: flags.FlagValues) -> None:
     request = job.CompareRequest(
         cases=cases,
         names=names,
-        work=lambda name, case: _work(name, case, config, opened.cascade, count),
+        work=lambda name, case: _work(name, case, config, opened, count, values.clip),
         edit=lambda case, folder, work: _edit(values, config, notes, case, folder, work),
         out=out,
         preset=preset_name(values),
@@ -124,9 +125,8 @@ def _cases(values: flags.FlagValues, config: Any) -> tuple[Any, ...]:
     for i, image in enumerate(images):
         pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
         source = method_flags.checked_source(values.source_text[i]) if values.source_text else ""
-        text = checked_text(texts[i])
-        mask = method_flags.mask_source(values.mask[i], text) if values.mask else None
-        cases.append(Case(image, text, source, mask, wanted))
+        mask = method_flags.mask_source(values.mask[i]) if values.mask else None
+        cases.append(Case(image, checked_text(texts[i]), source, mask, wanted))
     return tuple(cases)
 
 
@@ -162,32 +162,47 @@ def _able(
     Raises:
         UserError: one that was named cannot.
     """
-    from imagic_jax.editors.methods import METHODS
-
     said, able = [], []
     for name in names:
-        why = METHODS[name].refuses(opened.cascade) if name in METHODS else None
+        why = _unable(name, opened, values.clip)
         if why is None:
             able.append(name)
         elif values.methods.strip().lower() == ALL:
             said.append(f"{name} is left out: {why}")
         else:
-            raise UserError(f"--methods: {name} cannot work on {opened.card['name']}: {why}")
+            raise UserError(f"--methods: {why}")
     return tuple(able), said
 
 
-def _work(name: str, case: Any, config: Any, cascade: Any, count: int) -> Any:
+def _unable(name: str, opened: Any, clip: str | None) -> str | None:
+    """Why a method cannot work on a model, or None."""
+    from imagic_jax.editors.methods import METHODS
+    from imagic_jax.jobs import models
+
+    if name not in METHODS:
+        return None
+    try:
+        models.clip_for(METHODS[name], clip, opened.card["name"])
+    except UserError as error:
+        return str(error)
+    why = METHODS[name].refuses(opened.cascade)
+    return None if why is None else f"{name} cannot work on {opened.card['name']}: {why}"
+
+
+def _work(name: str, case: Any, config: Any, opened: Any, count: int, clip: str | None) -> Any:
     """A method's work on one picture, given of what there is only what it uses."""
     from imagic_jax.editors.methods import METHODS
     from imagic_jax.jobs.compare import spread
     from imagic_jax.jobs.method_work import usable
 
     if name not in METHODS:
-        return method_flags.imagic_work(config, cascade, None)
+        return method_flags.imagic_work(config, opened.cascade, None)
     method = METHODS[name]
     given = method_flags.Beside(*usable(method, *case.given))
     amounts = None if count == 1 else list(spread(method, count))
-    return method_flags.method_work(name, config, cascade, given, amounts)
+    return method_flags.method_work(
+        name, config, opened.cascade, given, amounts, clip=clip, model=opened.card["name"]
+    )
 
 
 def _edit(

@@ -177,7 +177,7 @@ def main(values: flags.FlagValues) -> None:
     text = job.checked_text(values.text if values.text is not None else config.example.text)
     pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
     apply_rendering(values, config)
-    name, given, amounts = chosen_method(values, text)
+    name, given, amounts = chosen_method(values)
     if values.seed is not None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
     out = Path(values.out) if values.out else output.default_folder(image.stem, text, name)
@@ -188,7 +188,10 @@ def main(values: flags.FlagValues) -> None:
     if given is None:
         work = method_flags.imagic_work(config, opened.cascade, amounts)
     else:
-        work = method_flags.method_work(name, config, opened.cascade, given, amounts)
+        model = opened.card["name"]
+        work = method_flags.method_work(
+            name, config, opened.cascade, given, amounts, clip=values.clip, model=model
+        )
     request = job.EditRequest(
         image=image,
         text=text,
@@ -215,7 +218,7 @@ def main(values: flags.FlagValues) -> None:
     print_result(result, out)
 
 
-def chosen_method(values: flags.FlagValues, text: str) -> tuple[str, Any, list[float] | None]:
+def chosen_method(values: flags.FlagValues) -> tuple[str, Any, list[float] | None]:
     """(name, what was given beside picture and text, strengths): checked as far as words go.
 
     For Imagic, which takes neither, the second is None, and its strengths may be given by --eta.
@@ -223,7 +226,7 @@ def chosen_method(values: flags.FlagValues, text: str) -> tuple[str, Any, list[f
     Raises:
         UserError: there is no such method, it lacks what it needs, or cannot use what it got.
     """
-    given = method_flags.beside(values, text)
+    given = method_flags.beside(values)
     if values.method == "imagic" and not any(given):  # its flags need no other method's code
         return "imagic", None, method_flags.strengths(values, "imagic")
     from imagic_jax.editors.methods import METHODS

@@ -31,6 +31,30 @@ def define_beside(values: flags.FlagValues) -> None:
     )
     switch("invert_mask", False, "the edit may happen where the mask is black", flag_values=values)
     text("feather", None, "N: soften the mask's edges over N pixels", flag_values=values)
+    text(
+        "emphasis",
+        None,
+        "WORD=F,..: prompt-to-prompt: factors on the attention to words of the text",
+        flag_values=values,
+    )
+    text(
+        "place",
+        None,
+        "WORD,../WORD,..: prompt-to-prompt: change the picture only where these words of the source"
+        " text and of the text are",
+        flag_values=values,
+    )
+    define_clip(values)
+
+
+def define_clip(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "clip",
+        None,
+        "DIR: a CLIPModel, for methods that CLIP guides (default: the built-in one for the built-in"
+        " models)",
+        flag_values=values,
+    )
 
 
 def define_concepts(values: flags.FlagValues) -> None:
@@ -46,18 +70,19 @@ def define_concepts(values: flags.FlagValues) -> None:
 class Beside(NamedTuple):
     """What was given beside picture and text."""
 
-    source_text: str
-    concepts: tuple[Any, ...]  # ConceptText
-    mask: Any  # MaskSource | None
+    source_text: str = ""
+    concepts: tuple[Any, ...] = ()  # ConceptText
+    mask: Any = None  # MaskSource | None
+    words: Any = None  # WordChoices | None
 
 
-def beside(values: flags.FlagValues, text: str) -> Beside:
-    """Reads these flags; `text` is what the edited picture shall show.
+def beside(values: flags.FlagValues) -> Beside:
+    """Reads these flags; a mask's file is read, its pixels are not.
 
     Raises:
         UserError: a concept is not understood, or the mask cannot be read.
     """
-    from imagic_jax.jobs import concepts, settings
+    from imagic_jax.jobs import concepts, settings, word_choices
 
     source = "" if values.source_text is None else checked_source(values.source_text)
     feather = settings.number(values.feather or 0, "--feather")
@@ -65,11 +90,12 @@ def beside(values: flags.FlagValues, text: str) -> Beside:
         raise UserError(f"--feather must not be negative, got {values.feather!r}")
     mask = None
     if values.mask is not None:
-        mask = mask_source(values.mask, text, values.invert_mask, feather)
+        mask = mask_source(values.mask, values.invert_mask, feather)
     elif values.invert_mask or feather:
         flag = "invert_mask" if values.invert_mask else "feather"
         raise UserError(f"--{flag}: there is no --mask that it could change")
-    return Beside(source, concepts.parse(values.concept), mask)
+    words = word_choices.parse(values.emphasis, values.place)
+    return Beside(source, concepts.parse(values.concept), mask, words)
 
 
 def checked_source(text: str) -> str:
@@ -86,11 +112,11 @@ def checked_source(text: str) -> str:
     return text
 
 
-def mask_source(name: str, text: str, invert: bool = False, feather: float = 0.0) -> Any:
+def mask_source(name: str, invert: bool = False, feather: float = 0.0) -> Any:
     """A mask by its name; a file is read, its pixels are not."""
     from imagic_jax.jobs.masks import MaskSource
 
-    return MaskSource(name=name, text=text, invert=invert, feather=feather)
+    return MaskSource(name=name, invert=invert, feather=feather)
 
 
 def strengths(values: flags.FlagValues, name: str) -> list[float] | None:
@@ -126,15 +152,26 @@ def method_work(
     cascade: Any,
     given: Beside,
     amounts: list[float] | None,
-    inverted_in: int | None = None,
+    *,
+    clip: str | None = None,
+    model: str = "",
+    **saved: Any,
 ) -> Any:
-    """A method as `jobs.edit` runs it; `inverted_in` steps, where it is a saved fit.
+    """A method as `jobs.edit` runs it.
+
+    Args:
+        name, config, cascade: method, preset and model.
+        given: what was given beside picture and text.
+        amounts: --strength.
+        clip: --clip.
+        model: the model's name, which CLIP models may belong to.
+        saved: fields of `MethodWork` that a saved fit knows.
 
     Raises:
-        UserError: a setting or a strength is out of range.
+        UserError: a setting or a strength is out of range, or there is no CLIP model.
     """
     from imagic_jax.editors.methods import METHODS
-    from imagic_jax.jobs import methods, settings
+    from imagic_jax.jobs import methods, models, settings
     from imagic_jax.jobs.method_work import MethodWork
 
     method = METHODS[name]
@@ -149,7 +186,9 @@ def method_work(
         source_text=given.source_text,
         concepts=given.concepts,
         mask_source=given.mask,
-        inverted_in=inverted_in,
+        words=given.words,
+        clip=models.clip_for(method, clip, model),
+        **saved,
     )
 
 
@@ -166,7 +205,14 @@ def work_again(about: Any, config: Any, cascade: Any, amounts: list[float] | Non
         return imagic_work(config, cascade, amounts)
     methods.with_defaults(config)
     config.methods[name].update(about["method_settings"])
-    given = Beside(about["source_text"], concepts.parse(about["concepts"]), None)
-    amounts = amounts or about["strengths"]
-    steps = about.get("sampling", {}).get("steps")
-    return method_work(name, config, cascade, given, amounts, steps)
+    return method_work(
+        name,
+        config,
+        cascade,
+        Beside(about["source_text"], concepts.parse(about["concepts"])),
+        amounts or about["strengths"],
+        clip=about["clip"] or None,
+        model=about["model"],
+        text=about["text"],
+        inverted_in=about.get("sampling", {}).get("steps"),
+    )

@@ -28,10 +28,10 @@ from imagic_jax.editors import imagic
 from imagic_jax.evaluation import rows
 from imagic_jax.evaluation.edit_items import Benchmark, EditItem, Problem
 from imagic_jax.jobs import output, pictures
-from imagic_jax.jobs.edit import check_tuning, encode_texts
+from imagic_jax.jobs.edit import encode_texts
 from imagic_jax.jobs.fitting import run_fit
+from imagic_jax.jobs.imagic_work import check_tuning, draw
 from imagic_jax.jobs.pictures import Source
-from imagic_jax.jobs.rendering import draw
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag

@@ -42,9 +42,9 @@ class Case(NamedTuple):
         return f"{index + 1:02d}-{output.default_folder(self.image.stem, '').name}"
 
     @property
-    def given(self) -> tuple[Any, Any, Any]:
-        """Source text, concepts, mask: what is false was not given."""
-        return self.source_text, self.concepts, self.mask
+    def given(self) -> tuple[Any, ...]:
+        """The values of `method_work.FLAGS`: what is false was not given."""
+        return self.source_text, self.concepts, self.mask, None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def compare(
     for i, case in enumerate(request.cases):
         place = request.out / case.folder(i)
         source = pictures.load_source(case.image, opened.cascade.size, request.crop)
-        mask = None if case.mask is None else case.mask.load(source)[0]
+        mask = None if case.mask is None else case.mask.load(source, case.text)[0]
         entries = []
         for name in request.names:
             reporter.say(f"{case.image} by {name}, for “{case.text}”")

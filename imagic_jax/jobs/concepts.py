@@ -5,7 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from imagic_jax.backbones.contracts import Cond
+import jax.numpy as jnp
+
+from imagic_jax.backbones.contracts import Cascade, Cond
 from imagic_jax.editors.contracts import Concept
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.settings import number, whole
@@ -22,9 +24,10 @@ class ConceptText(NamedTuple):
     sign: float
     values: dict[str, Any]  # scale, threshold, ... as far as they were given
 
-    def encoded(self, cond: Cond) -> Concept:
+    def encoded(self, cascade: Cascade, cond: Cond) -> Concept:
         """The concept with its text as the base reads it."""
-        return Concept(cond, self.sign, **self.values)
+        tokens = jnp.asarray(cascade.text.own_tokens(self.text))
+        return Concept(cond, self.sign, tokens=tokens, **self.values)
 
     def __str__(self) -> str:
         given = ",".join(f"{k}={v:g}" for k, v in self.values.items())

@@ -59,8 +59,8 @@ def edit(
     began = time.perf_counter()
     cascade = opened.cascade
     source = pictures.load_source(request.image, cascade.size, request.crop)
-    work, found = request.work.on(source)
     text = checked_text(request.text)
+    work, found = request.work.on(source, text)
     work.check(opened)
     if request.check_memory:
         memory.check(opened, work.memory_settings())

@@ -57,7 +57,7 @@ class ImagicWork:
     def mask(self, fit: Fit) -> None:
         return None
 
-    def on(self, source: Source) -> tuple["ImagicWork", list[str]]:
+    def on(self, source: Source, text: str) -> tuple["ImagicWork", list[str]]:
         return self, []
 
     def check(self, opened: Opened) -> None:

@@ -35,13 +35,11 @@ class MaskSource:
 
     Attributes:
         name: a picture file, or one of `DRAWN`.
-        text: what the edited picture shall show; read for "flatland:change".
         invert: swap white and black.
         feather: radius of a Gaussian blur of its edges, in pixels of the edited square.
     """
 
     name: str
-    text: str = ""
     invert: bool = False
     feather: float = 0.0
 
@@ -65,14 +63,18 @@ class MaskSource:
         what = self.name if self.name in DRAWN else hashlib.sha256(self._data).hexdigest()
         return f"{what}, {self.invert}, {self.feather:g}"
 
-    def load(self, source: Source) -> tuple[Float[np.ndarray, "s s"], list[str]]:
+    def load(self, source: Source, text: str) -> tuple[Float[np.ndarray, "s s"], list[str]]:
         """The mask over the edited square, in [0, 1], and what was done to it.
+
+        Args:
+            source: the picture.
+            text: what it shall show; read for "flatland:change".
 
         Raises:
             UserError: it cannot be read or drawn, or nothing of the square may change.
         """
         notes: list[str] = []
-        square = self._drawn(source) if self.name in DRAWN else self._cut(source, notes)
+        square = self._drawn(source, text) if self.name in DRAWN else self._cut(source, notes)
         if self.invert:
             square = square.point(lambda v: 255 - v)
         self._check(np.asarray(square), notes)
@@ -80,7 +82,7 @@ class MaskSource:
             square = square.filter(ImageFilter.GaussianBlur(self.feather))
         return np.asarray(square, np.float32) / 255.0, notes
 
-    def _drawn(self, source: Source) -> pil.Image:
+    def _drawn(self, source: Source, text: str) -> pil.Image:
         """Drawn from the factors that are read in the edited square."""
         picture = np.clip((source.square[0] + 1.0) / 2.0, 0.0, 1.0)
         reading = flatland.read(picture)
@@ -91,10 +93,10 @@ class MaskSource:
         f, u, size = reading.factors, reading.nuisance, picture.shape[0]
         if self.name == "flatland:subject":
             return pictures.grey(flatland.subject_mask(f, u, size))
-        target = flatland.told(f, self.text)
+        target = flatland.told(f, text)
         if target == f:
             raise UserError(
-                f"--mask={self.name}: “{self.text}” is true of this picture already, so nothing"
+                f"--mask={self.name}: “{text}” is true of this picture already, so nothing"
                 " changes; give another text, or --mask=flatland:subject"
             )
         return pictures.grey(flatland.edit_mask(f, target, u, size))

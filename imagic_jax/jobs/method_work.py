@@ -19,14 +19,18 @@ from imagic_jax.backbones.contracts import Cascade, Cond
 from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors.contracts import Inputs, Method, enlarge
+from imagic_jax.editors.words import Words, align
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.concepts import EXAMPLE, ConceptText
 from imagic_jax.jobs.masks import MaskSource
 from imagic_jax.jobs.methods import inverts, more
+from imagic_jax.jobs.models import clip_name
 from imagic_jax.jobs.pictures import Source
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime, timed
+from imagic_jax.jobs.word_choices import WordChoices
 from imagic_jax.jobs.work import Given, Sweep, Watch
+from imagic_jax.metrics.clip_guidance import open_scorer
 from imagic_jax.runtime.interrupt import Interrupted
 from imagic_jax.typing import Params
 
@@ -51,6 +55,9 @@ class MethodWork:
         source_text, concepts, mask_source: what was given besides picture and text.
         mask_pixels: the mask over the edited square, once the picture is known (`on`).
         inverted_in: sampling steps of a saved inversion, which must be drawn in as many.
+        words: what was said of single words.
+        clip: the folder of a CLIP model.
+        text: what the edited picture shall show, once it is known (`on`).
     """
 
     method: Method
@@ -62,6 +69,9 @@ class MethodWork:
     mask_source: MaskSource | None = None
     mask_pixels: Float[np.ndarray, "s s"] | None = None
     inverted_in: int | None = None
+    words: WordChoices | None = None
+    clip: Path | None = None
+    text: str = ""
 
     @property
     def name(self) -> str:
@@ -92,17 +102,20 @@ class MethodWork:
     def mask(self, fit: MethodFit) -> Float[np.ndarray, "s s"] | None:
         return None if fit.inputs.mask is None else np.asarray(fit.inputs.mask)[0, :, :, 0]
 
-    def on(self, source: Source) -> tuple["MethodWork", list[str]]:
+    def on(self, source: Source, text: str) -> tuple["MethodWork", list[str]]:
+        told = dataclasses.replace(self, text=text)
         if self.mask_source is None:
-            return self, []
-        pixels, notes = self.mask_source.load(source)
-        return dataclasses.replace(self, mask_pixels=pixels), notes
+            return told, []
+        pixels, notes = self.mask_source.load(source, text)
+        return dataclasses.replace(told, mask_pixels=pixels), notes
 
     def check(self, opened: Opened) -> None:
         why = self.method.refuses(opened.cascade)
         if why is not None:
             raise UserError(f"--method={self.name} cannot work on {opened.card['name']}: {why}")
 
+        if self.inverted_in is None:
+            self._words(opened.cascade)  # a word that is in no text fails before anything is read
         steps = self.settings.sampling.steps[0]
         if self.inverted_in not in (None, steps):
             raise UserError(
@@ -123,6 +136,8 @@ class MethodWork:
             "source_text": self.source_text,
             "concepts": [str(c) for c in self.concepts],
             "mask": "" if self.mask_source is None else self.mask_source.digest(),
+            "words": "" if self.words is None else str(self.words),
+            "clip": clip_name(self.clip),
         }
         if inverts(self.method):  # what was inverted in so many steps is drawn in as many
             found["sampling"] = {"steps": sampling.steps[0], "guidance": sampling.guidance[0]}
@@ -148,7 +163,7 @@ class MethodWork:
             found = self.method.fit(
                 given.cascade,
                 given.params,
-                inputs,
+                self._with_clip(inputs),
                 self.config,
                 self.settings.sampling,
                 jax.random.key(self.settings.seed),
@@ -166,9 +181,26 @@ class MethodWork:
             given.target,
             given.null,
             source,
-            tuple(c.encoded(t[0]) for c, t in zip(self.concepts, texts, strict=True)),
+            tuple(
+                c.encoded(given.cascade, t[0]) for c, t in zip(self.concepts, texts, strict=True)
+            ),
             None if mask is None else jnp.asarray(mask)[None, :, :, None],
+            words=self._words(given.cascade),
         )
+
+    def _words(self, cascade: Cascade) -> Words | None:
+        """How the words of source and target belong together, where the method asks for it."""
+        if "words" not in self.method.needs or not self.source_text:
+            return None
+        said = self.words or WordChoices()
+        texts = (self.source_text, self.text)
+        return align(cascade, *texts, emphasis=said.emphasis, place=said.place)
+
+    def _with_clip(self, inputs: Inputs) -> Inputs:
+        """The same with the CLIP model, which is not kept with the fit."""
+        if self.clip is None:
+            return inputs
+        return inputs._replace(clip=open_scorer(self.clip, self.text))
 
     def unfamiliar(self, card: Mapping[str, Any], times: Sequence[StageTime]) -> str:
         return ""
@@ -184,6 +216,7 @@ class MethodWork:
     ) -> tuple[Sweep, dict[str, Any], list[StageTime]]:
         sampling, seeds = self.settings.sampling, self.settings.seeds
         inputs = fit.inputs if away is None else fit.inputs._replace(null=away)
+        inputs = self._with_clip(inputs)
         spent = StageTime("rendering")
         larger = math.ceil(len(seeds) / sampling.batch) * (len(cascade.stages) - 1)
         total = len(self.strengths) * (1 + larger)
@@ -218,6 +251,7 @@ class MethodWork:
                         base,
                         seeds,
                         sampling,
+                        keep=self.method.keeps_outside,
                         before_stage=before_stage,
                         on_batch=done,
                     )
@@ -274,24 +308,25 @@ FLAGS: dict[Any, tuple[str, str]] = {
     ),
     "concepts": ("--concept", f"what to add or take away, e.g. {EXAMPLE}"),
     "mask": ("--mask", "a picture that is white where the edit may happen, e.g. --mask=mask.png"),
+    "words": ("--emphasis and --place", "words of the texts"),
 }
 
 
 def lacks(method: Method, *given: Any) -> str | None:
     """The flag that a method needs and was not given, with an example, or None.
 
-    `given` are source text, concepts and mask; what is false was not given.
+    `given` are the values of `FLAGS`, in order; what is false was not given.
     """
     for (need, (flag, example)), value in zip(FLAGS.items(), given, strict=True):
-        if need in method.needs and not value:
+        if need in method.needs and not value and need != "words":  # these have defaults
             return f"{flag}: {example}"
     return None
 
 
 def usable(method: Method, *given: Any) -> list[Any]:
-    """Of source text, concepts and mask those that a method uses, the others empty."""
+    """Of the values of `FLAGS` those that a method uses, the others empty."""
     used = method.needs | method.takes
-    empty = ("", (), None)
+    empty = ("", (), None, None)
     return [
         value if need in used else nothing
         for need, value, nothing in zip(FLAGS, given, empty, strict=True)
@@ -304,7 +339,7 @@ def refuse_given(name: str, method: Method | None, *given: Any) -> None:
     Args:
         name: of the method.
         method: None for Imagic, which uses none of them.
-        given: source text, concepts, mask; what is false was not given.
+        given: the values of `FLAGS`, in order; what is false was not given.
 
     Raises:
         UserError: naming the flag, with an example.

@@ -132,7 +132,10 @@ def strengths(
     where = f"--strength ({method.name}'s {method.knob})"
     if isinstance(own, int):
         asked = [whole(v, where, -(2**31), 2**31 - 1) for v in asked]
+    shares = all(0 <= s <= 1 for s in method.strengths)
     for strength in asked:
+        if shares and not 0 <= strength <= 1:
+            raise UserError(f"{where} is a share of the sampling steps, 0..1, got {strength:g}")
         try:
             method.cost(config, sampling, strength)
         except (UserError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Opening the model that a preset and the command line name."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from imagic_jax.backbones import registry
 from imagic_jax.backbones.contracts import Cascade
 from imagic_jax.backbones.registry import Opened
+from imagic_jax.editors.contracts import Method
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import architecture, preset_paths
 from imagic_jax.jobs.settings import choice
@@ -82,6 +84,37 @@ def _compute_dtype(name: Any) -> DType:
 
 def _dtype(name: Any, where: str, *others: str) -> DType:
     return DTYPES[choice(name, where, (*others, *DTYPES))]
+
+
+def clip_for(method: Method, given: str | None, model: str) -> Path | None:
+    """The folder of the CLIP model that a method uses: `given`, or the one that goes with `model`.
+
+    Raises:
+        UserError: the method needs one, and there is none.
+    """
+    if "clip" not in method.needs | method.takes:
+        return None
+    if given is not None:
+        for folder in (Path(given).expanduser(), registry.MODELS / given):
+            if (folder / "config.json").is_file():
+                return folder
+        raise UserError(f"--clip: {given} is no folder with a CLIPModel")
+    own = registry.MODELS / "flatland-clip"
+    if model.startswith("flatland") and own.is_dir():
+        return own
+    if "clip" in method.needs:
+        raise UserError(
+            f"--method={method.name} needs a CLIP model, and none comes with {model}: name the"
+            " folder of one (with both towers and its tokenizer) by --clip=DIR"
+        )
+    return None
+
+
+def clip_name(folder: Path | None) -> str:
+    """What finds the same CLIP model again (`clip_for`): a built-in one's name, or its folder."""
+    if folder is None:
+        return ""
+    return folder.name if folder.parent == registry.MODELS else str(folder)
 
 
 def preset_for(model: str) -> str:

@@ -81,8 +81,8 @@ class Work(Protocol):
         """The mask that was given, 1 where the edit may happen."""
         ...
 
-    def on(self, source: Source) -> tuple["Work", list[str]]:
-        """The same for one picture, and notes: reads the mask that belongs to it."""
+    def on(self, source: Source, text: str) -> tuple["Work", list[str]]:
+        """The same for one picture and text, and notes: reads the mask that belongs to it."""
         ...
 
     def check(self, opened: Opened) -> None:
