@@ -66,13 +66,13 @@ def load_part(
     config, family, module = open_network(folder, jnp.float32 if dtype is None else dtype)
     table = _slots(family, module, config)
     tensors = _modern(str(folder), family, open_tensors(folder, family.stem))
-    _check(
+    check_fit(
         str(folder),
         {key: slot.torch_shape for key, slot in table.items()},
         {key: shape for key, (_, shape) in tensors.items()},
     )
     work = [(slot, *tensors[key]) for key, slot in table.items()]
-    return module, unflatten(_read_all(work, param_dtype, place))
+    return module, unflatten(read_all(work, param_dtype, place))
 
 
 def open_network(folder: Path, dtype: DType) -> tuple[dict[str, Any], Family, nn.Module]:
@@ -90,16 +90,16 @@ def open_network(folder: Path, dtype: DType) -> tuple[dict[str, Any], Family, nn
         raise type(error)(f"{folder / 'config.json'}: {error}") from error
 
 
-_Work = tuple[Slot, StoredTensor, tuple[int, ...]]
+Work = tuple[Slot, StoredTensor, tuple[int, ...]]
 """A tensor to be read: where it goes, where it is, and the shape it has by today's names."""
 
 
-def _read_all(work: list[_Work], dtype: DType, place: Place | None) -> dict[Any, Array]:
+def read_all(work: list[Work], dtype: DType, place: Place | None) -> dict[Any, Array]:
     """Reads, transposes and places tensors, a few at a time: {path: array}."""
     settings: Any = jax.config  # the two below are kept per thread
     x64, device = settings.jax_enable_x64, settings.jax_default_device
 
-    def read(item: _Work) -> Array:
+    def read(item: Work) -> Array:
         slot, tensor, shape = item
         view = slot.from_torch(tensor.read(dtype).reshape(shape))
         with jax.enable_x64(x64), jax.default_device(device):
@@ -140,7 +140,7 @@ def save_part(
     family = family_of(config)
     table = _slots(family, family.build(config, jnp.float32), config)
     leaves = flatten(params)
-    _check(
+    check_fit(
         "the parameters to be saved",
         {"/".join(slot.path): slot.shape for slot in table.values()},
         {"/".join(path): tuple(leaf.shape) for path, leaf in leaves.items()},
@@ -194,10 +194,18 @@ def _slots(family: Family, module: nn.Module, config: Mapping[str, Any]) -> dict
     return slots(shapes, family.conv_names(config))
 
 
-def _check(
-    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+def check_fit(
+    where: str,
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    by: str = "the config",
 ) -> None:
-    """Raises one WeightsError that names all that is missing, left over or of another shape."""
+    """Raises one WeightsError that names all that is missing, left over or of another shape.
+
+    Args:
+      where: the file or folder.
+      by: what says which shapes are expected.
+    """
     wrong = [
         f"{key} {found[key]} in place of {shape}"
         for key, shape in expected.items()
@@ -210,7 +218,7 @@ def _check(
     }
     said = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
     if said:
-        raise WeightsError(f"{where}: the tensors do not fit the config. " + "; ".join(said))
+        raise WeightsError(f"{where}: the tensors do not fit {by}. " + "; ".join(said))
 
 
 def _some(names: list[str]) -> str:

@@ -5,8 +5,8 @@ One rule: a dotted key is a path, a number belongs to the name before it
 is a `kernel` (linear or convolution), a `scale` (norm) or an `embedding`. Kernels are transposed:
 linear (out, in) <-> (in, out), convolution OIHW <-> HWIO. Everything else stays as it is.
 
-Two things the rule cannot see: names that end in a literal number (`linear_1`, `wi_0`), listed
-here, and which linear layers a file keeps as 1x1 convolutions, which its config says.
+Two things the rule cannot see: names that end in a literal number (`linear_1`, `wi_0`), said here,
+and which linear layers a file keeps as 1x1 convolutions, which its config says.
 """
 
 import re
@@ -20,6 +20,8 @@ from imagic_jax.typing import Params
 
 LITERAL_NAMES = frozenset({"linear_1", "linear_2", "wi_0", "wi_1"})
 """Module names whose trailing number is part of the name, not an index."""
+
+_BRANCH = re.compile(r"branch\w+_\d$")  # Inception's: `branch3x3dbl_2`
 
 _WEIGHT_LEAVES = frozenset({"kernel", "scale", "embedding"})
 
@@ -72,7 +74,7 @@ class Slot:
 
 def _dotted(name: str) -> str:
     """`resnets_0` -> `resnets.0`, unless the number is part of the name."""
-    if name in LITERAL_NAMES:
+    if name in LITERAL_NAMES or _BRANCH.match(name):
         return name
     return re.sub(r"_(\d+)$", r".\1", name)
 

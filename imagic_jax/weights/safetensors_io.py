@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from imagic_jax.weights.errors import WeightsError
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": ml_dtypes.bfloat16}
 _WORDS = {"I": "int", "U": "uint", "F": "float", "BOOL": "bool"}  # for messages: I8 is int8
 
@@ -83,7 +83,7 @@ def open_tensors(folder: Path, stem: str) -> dict[str, StoredTensor]:
     """
     tensors: dict[str, StoredTensor] = {}
     for path, keys in _files(folder, stem).items():
-        stored = _open(path)
+        stored = open_file(path)
         for key in sorted(stored if keys is None else keys):
             if key not in stored:
                 raise WeightsError(f"{path}: lacks {key}, which the index says is there")
@@ -91,8 +91,12 @@ def open_tensors(folder: Path, stem: str) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _open(path: Path) -> dict[str, StoredTensor]:
-    """A safetensors file, opened; its size is checked against its header."""
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """Opens a safetensors file: {key: tensor}; its size is checked against its header.
+
+    Raises:
+      WeightsError: the file is missing or broken.
+    """
     try:
         with safe_open(path, framework="numpy"):
             pass
@@ -157,7 +161,7 @@ def _shards(folder: Path, index: str) -> Mapping[Path, list[str] | None]:
 def _nothing_found(folder: Path, stem: str) -> str:
     """What to say of a folder without readable weights."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file())
-    pickles = [n for n in names if n.endswith(_PICKLES)]
+    pickles = [n for n in names if n.endswith(PICKLES)]
     if not pickles:
         return f"{folder}: no {stem}.safetensors here (found: {', '.join(names) or 'nothing'})"
     config = json.loads((folder / "config.json").read_text())
