@@ -25,10 +25,10 @@ def pytest_terminal_summary(terminalreporter):
                 row[dtype] = max(error, row.get(dtype, 0.0))
     if errors:
         terminalreporter.section("largest errors against PyTorch")
-        terminalreporter.write_line(f"{'network':<38}{'float64':>10}{'float32':>10}")
+        terminalreporter.write_line(f"{'network':<56}{'float64':>10}{'float32':>10}")
     for flavour, row in sorted(errors.items()):
         cells = (f"{row[d]:.1e}" if d in row else "-" for d in ("float64", "float32"))
-        terminalreporter.write_line(f"{flavour:<38}" + "".join(f"{c:>10}" for c in cells))
+        terminalreporter.write_line(f"{flavour:<56}" + "".join(f"{c:>10}" for c in cells))
 
 
 @pytest.fixture

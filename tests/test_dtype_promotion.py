@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import metric_networks
 import pytest
 import tiny
 
@@ -13,7 +14,13 @@ from imagic_jax.diffusion.schedule import padded_grid
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland import nuisance, splits
 from imagic_jax.flatland.render import render
-from imagic_jax.metrics.psnr import masked_psnr, psnr
+from imagic_jax.metrics.clip import clip_pixels
+from imagic_jax.metrics.dino import crop_pixels, features, structure_distance, structure_pixels
+from imagic_jax.metrics.fid import inception_features, inception_pixels
+from imagic_jax.metrics.lpips import masked_lpips
+from imagic_jax.metrics.pie import pie_ssim
+from imagic_jax.metrics.psnr import masked_mse, masked_psnr, mse, psnr
+from imagic_jax.metrics.ssim import masked_ssim, ssim
 
 SHAPE = jax.ShapeDtypeStruct
 
@@ -68,6 +75,26 @@ def test_the_renderer():
 
 
 def test_metrics():
-    x, mask = SHAPE((2, 4, 4, 3), jnp.float32), SHAPE((2, 4, 4), jnp.float32)
-    assert jax.eval_shape(psnr, x, x).dtype == jnp.float32
-    assert jax.eval_shape(masked_psnr, x, x, mask).dtype == jnp.float32
+    x, mask = SHAPE((2, 64, 64, 3), jnp.float32), SHAPE((2, 64, 64), jnp.float32)
+    for metric in (psnr, mse, ssim):
+        assert jax.eval_shape(metric, x, x).dtype == jnp.float32
+    for metric in (masked_psnr, masked_mse, masked_ssim, pie_ssim):
+        assert jax.eval_shape(metric, x, x, mask).dtype == jnp.float32
+    for prepare in (clip_pixels, structure_pixels, crop_pixels, inception_pixels):
+        assert jax.eval_shape(prepare, x).dtype == jnp.float32
+
+
+def test_networks_of_metrics():
+    x, mask = SHAPE((2, 64, 64, 3), jnp.float32), SHAPE((2, 64, 64), jnp.float32)
+    for net in ("alex", "squeeze"):
+        module, params, _ = metric_networks.lpips_network(net, 16)
+        score = functools.partial(masked_lpips, module)
+        assert jax.eval_shape(score, params, x, x, mask).dtype == jnp.float32
+    module, params, _ = metric_networks.dino_network()
+    small = SHAPE((2, 32, 32, 3), jnp.float32)
+    out = jax.eval_shape(functools.partial(features, module), params, small)
+    assert jax.eval_shape(structure_distance, out.keys, out.keys).dtype == jnp.float32
+    module, params, _ = metric_networks.inception_network(16)
+    large = SHAPE((2, 75, 75, 3), jnp.float32)
+    score = functools.partial(inception_features, module)
+    assert jax.eval_shape(score, params, large).dtype == jnp.float32

@@ -6,7 +6,7 @@ of its own. All functions take embeddings of length 1, as `image_embeddings` and
 give them.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,15 +36,18 @@ class Preprocessing(NamedTuple):
     kind: Literal["openai", "interpolate"] = "openai"
 
 
+OPENAI = Preprocessing()
+
+
 def clip_pixels(
-    pictures: Float[Array, "b h w 3"], how: Preprocessing = Preprocessing()
+    pictures: Float[Array, "b h w 3"], how: Preprocessing = OPENAI
 ) -> Float[Array, "b s s 3"]:
     """Pictures in [0, 1] as the image tower takes them.
 
     With "openai" they are rounded to 8 bits first, and no gradient passes.
     """
     if how.kind == "openai":
-        height, width = shorter_side_to(*pictures.shape[1:3], how.size)
+        height, width = shorter_side_to(pictures.shape[1], pictures.shape[2], how.size)
         pixels = centre_crop(resize_bytes(to_bytes(pictures), height, width), how.size) / 255.0
     else:
         pixels = resize(pictures, how.size, how.size, "bicubic")
@@ -57,15 +60,15 @@ def image_embeddings(
 ) -> Float[Array, "b p"]:
     """Embeddings of length 1 of what `clip_pixels` gave."""
     with jax.default_matmul_precision("float32"):
-        seen = module.apply({"params": params}, pixels, method="encode_image")
-    return unit(seen.image_embeds)  # pyright: ignore
+        seen: Any = module.apply({"params": params}, pixels, method="encode_image")
+    return unit(seen.image_embeds)
 
 
 def text_embeddings(module: CLIPModel, params: Params, ids: Tokens) -> Float[Array, "b p"]:
     """Embeddings of length 1 of tokenised texts."""
     with jax.default_matmul_precision("float32"):
-        read = module.apply({"params": params}, ids, method="encode_text")
-    return unit(read.pooled)  # pyright: ignore
+        read: Any = module.apply({"params": params}, ids, method="encode_text")
+    return unit(read.pooled)
 
 
 def clip_cos(image: Float[Array, "b p"], text: Float[Array, "b p"]) -> Float[Array, "b"]:

@@ -1,5 +1,7 @@
 """DINO scores: structure distance (Tumanyan et al. 2022) and likeness of class tokens."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -33,7 +35,9 @@ def structure_pixels(
     """
     if pictures.shape[1] != pictures.shape[2]:
         height, width = pictures.shape[1:3]
-        raise ValueError(f"pictures of {height} x {width}, but the structure distance wants squares")
+        raise ValueError(
+            f"pictures of {height} x {width}, but the structure distance wants squares"
+        )
     kind: Kind = "bilinear" if pie_compat else "bilinear-antialias"
     pixels = resize(pictures, size, size, kind)
     return _normalised(pixels * 255.0 if pie_compat else pixels)
@@ -41,7 +45,7 @@ def structure_pixels(
 
 def crop_pixels(pictures: Float[Array, "b h w 3"], size: int = 224) -> Float[Array, "b s s 3"]:
     """Pictures in [0, 1] for `dino_i`: shorter side 256 by Pillow's bicubic, centre crop."""
-    height, width = shorter_side_to(*pictures.shape[1:3], max(_RESIZED, size))
+    height, width = shorter_side_to(pictures.shape[1], pictures.shape[2], max(_RESIZED, size))
     pixels = centre_crop(resize_bytes(to_bytes(pictures), height, width), size) / 255.0
     return _normalised(pixels)
 
@@ -54,7 +58,7 @@ def _normalised(pixels: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
 def features(module: DINO, params: Params, pixels: Float[Array, "b s s 3"]) -> DINOOutput:
     """The network's class tokens and keys."""
     with jax.default_matmul_precision("float32"):
-        out: DINOOutput = module.apply({"params": params}, pixels)  # pyright: ignore
+        out: Any = module.apply({"params": params}, pixels)
     return out
 
 

@@ -5,21 +5,21 @@ of 5,000 still 0.4) and must only be compared at equal numbers; KID is unbiased.
 in float64 on the host, which float32 does not carry for 2048 x 2048 covariances.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagic_jax.metrics.resize import resize, to_bytes
+from imagic_jax.metrics.resize import Kind, resize, to_bytes
 from imagic_jax.models.inception import SIZE, FIDInception
 from imagic_jax.typing import Params
 
 Resizing = Literal["clean", "pytorch-fid", "torchmetrics", "tf1"]
 """The programs whose resize is meant: clean-fid (Pillow's bicubic in floating point), pytorch-fid
 (bilinear), torchmetrics (bilinear, antialiased), torch-fidelity (TensorFlow 1's bilinear)."""
-_KINDS = {
+_KINDS: dict[Resizing, Kind] = {
     "clean": "pil-bicubic",
     "pytorch-fid": "bilinear",
     "torchmetrics": "bilinear-antialias",
@@ -47,7 +47,7 @@ def inception_features(
 ) -> Float[Array, "b p"]:
     """The 2048 features (`pool3`) of what `inception_pixels` gave."""
     with jax.default_matmul_precision("float32"):
-        features: Array = module.apply({"params": params}, pixels)  # pyright: ignore
+        features: Any = module.apply({"params": params}, pixels)
     return features
 
 

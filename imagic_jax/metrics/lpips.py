@@ -4,7 +4,9 @@ Pictures are in [-1, 1]. The trunks differ more than methods do (AlexNet's is th
 the usual loss, SqueezeNet's is PIE-Bench's), so the trunk is part of the metric's name.
 """
 
-from functools import partial
+import functools
+import operator
+from typing import Any
 
 import jax
 from jaxtyping import Array, Float
@@ -24,16 +26,18 @@ def lpips(
     Args:
         x, y: pictures in [-1, 1], of at least 64 pixels per side.
     """
-    return sum(m.mean(axis=(1, 2)) for m in _layers(module, params, x, y))  # pyright: ignore
+    means = [m.mean(axis=(1, 2)) for m in _layers(module, params, x, y)]
+    return functools.reduce(operator.add, means)
 
 
 def lpips_map(
     module: LPIPS, params: Params, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
 ) -> Float[Array, "b h w"]:
     """LPIPS at every pixel: the layers' maps, each enlarged to the pictures' size, summed."""
-    to_size = partial(resize, height=x.shape[1], width=x.shape[2], kind="bilinear")
+    height, width = x.shape[1:3]
     layers = _layers(module, params, x, y)
-    return sum(to_size(m[..., None])[..., 0] for m in layers)  # pyright: ignore
+    enlarged = [resize(m[..., None], height, width, "bilinear")[..., 0] for m in layers]
+    return functools.reduce(operator.add, enlarged)
 
 
 def masked_lpips(
@@ -59,5 +63,5 @@ def _layers(module: LPIPS, params: Params, x: Array, y: Array) -> tuple[Array, .
             "per side; enlarge them first and say so"
         )
     with jax.default_matmul_precision("float32"):
-        maps: tuple[Array, ...] = module.apply({"params": params}, x, y)  # pyright: ignore
+        maps: Any = module.apply({"params": params}, x, y)
     return maps

@@ -19,7 +19,7 @@ _PIL_BITS = 22  # of the fixed point in which Pillow resizes bytes
 class Taps(NamedTuple):
     """One axis of a resize."""
 
-    index: np.ndarray  # (out, taps) int32
+    pixel: np.ndarray  # (out, taps) int32
     weight: np.ndarray  # (out, taps) float64
 
 

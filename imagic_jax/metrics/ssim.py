@@ -5,6 +5,8 @@ scikit-image's `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`; 
 7 x 7 uniform window, gives values that differ by about 0.05.
 """
 
+import functools
+import operator
 from typing import Literal
 
 import jax
@@ -63,9 +65,12 @@ def ssim_map(
     """
     if min(x.shape[1:3]) < 2 * RADIUS + 1:
         raise ValueError(f"pictures of {x.shape[1]} x {x.shape[2]}, but SSIM's window is 11 x 11")
+    # Differences of large numbers: in float32 the variance is better the nearer to 0 pictures are.
+    x, y = x - 0.5 * peak, y - 0.5 * peak
     mean_x, mean_y = _blurred(x), _blurred(y)
-    variance = _blurred(x * x) + _blurred(y * y) - mean_x * mean_x - mean_y * mean_y
+    variance = _blurred(x * x + y * y) - mean_x * mean_x - mean_y * mean_y
     covariance = _blurred(x * y) - mean_x * mean_y
+    mean_x, mean_y = mean_x + 0.5 * peak, mean_y + 0.5 * peak
     c1, c2 = (_K1 * peak) ** 2, (_K2 * peak) ** 2
     luminance = (2.0 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     return luminance * (2.0 * covariance + c2) / (variance + c2)
@@ -81,7 +86,8 @@ def _blurred(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     for axis in (1, 2):
         size = x.shape[axis] - 2 * RADIUS
         parts = [jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(2 * RADIUS + 1)]
-        x = sum(float(w) * part for w, part in zip(_window(), parts, strict=True))
+        weighted = [float(w) * part for w, part in zip(_window(), parts, strict=True)]
+        x = functools.reduce(operator.add, weighted)
     return x
 
 

@@ -112,9 +112,7 @@ class SelfAttention(nn.Module):
         """Returns what was read and the keys, heads side by side."""
         batch, length, width = h.shape
         q, keys, v = jnp.split(Linear(3 * width, name="qkv")(h), 3, axis=-1)
-        q, k, v = (
-            a.reshape(batch, length, self.heads, width // self.heads) for a in (q, keys, v)
-        )
+        q, k, v = (a.reshape(batch, length, self.heads, width // self.heads) for a in (q, keys, v))
         scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) * (width // self.heads) ** -0.5
         out = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores, axis=-1), v)
         return Linear(width, name="proj")(out.reshape(h.shape)), keys

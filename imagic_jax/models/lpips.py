@@ -24,9 +24,9 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pictures 
 
 
 class Convolution(NamedTuple):
-    """A convolution and its ReLU; `index` is the convolution's in torchvision's `features`."""
+    """A convolution and its ReLU; `place` is the convolution's in torchvision's `features`."""
 
-    index: int
+    place: int
     features: int
     size: int = 3
     stride: int = 1
@@ -37,7 +37,7 @@ class Convolution(NamedTuple):
 class Fire(NamedTuple):
     """SqueezeNet's block: 1x1 to `squeeze` channels, then 1x1 and 3x3 to `expand` each."""
 
-    index: int
+    place: int
     squeeze: int
     expand: int
     tapped: bool = False
@@ -117,7 +117,7 @@ class LPIPS(nn.Module):
             maps.append(Head(name=f"lin{i}")(jnp.square(a - b)))
         return tuple(maps)
 
-    def _taps(self, h: Features) -> list[Features]:
+    def _taps(self, h: Features) -> list[Float[Array, "_ _ _ _"]]:
         """The activations that are compared."""
         taps = []
         for layer in TRUNKS[self.net]:
@@ -129,8 +129,8 @@ class LPIPS(nn.Module):
                 taps.append(h)
         return taps
 
-    def _layer(self, layer: Convolution | Fire, h: Features) -> Features:
-        name = f"features_{layer.index}"
+    def _layer(self, layer: Convolution | Fire, h: Features) -> Float[Array, "b h2 w2 o"]:
+        name = f"features_{layer.place}"
         if isinstance(layer, Fire):
             width, expand = layer.squeeze // self.shrink, layer.expand // self.shrink
             return FireBlock(width, expand, name=name)(h)

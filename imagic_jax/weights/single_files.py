@@ -30,14 +30,16 @@ class StateDict:
     """A published state dict.
 
     Attributes:
-      stem: the published file's name without ending.
+      stem: the name of the file that is read, without ending: the published one's.
       source: who publishes it, for messages.
       ignored: beginnings and endings of keys that are of no use here.
+      published: the published file's stem where it says too little.
     """
 
     stem: str
     source: str
     ignored: tuple[str, ...] = ()
+    published: str | None = None
 
     @property
     def name(self) -> str:
@@ -54,14 +56,15 @@ class StateDict:
         path = folder / self.name
         if path.is_file():
             return path
-        pickles = [folder / f"{self.stem}{end}" for end in PICKLES]
+        stems = [self.stem] if self.published is None else [self.stem, self.published]
+        pickles = [folder / f"{stem}{end}" for stem in stems for end in PICKLES]
         pickle = next((p for p in pickles if p.is_file()), None)
         if pickle is not None:
             raise MissingWeights(
                 f"{pickle} is pickled and not opened because it can run code; convert it where you "
                 f"trust it: {conversion(pickle, path)}"
             )
-        published = Path(f"{self.stem}.pth")
+        published = Path(f"{stems[-1]}.pth")
         raise MissingWeights(
             f"wants {self.name} in {folder}: {self.source}, converted by "
             f"{conversion(published, Path(self.name))}"

@@ -21,7 +21,20 @@ nn = torch.nn
 
 def conv(index, inputs, outputs, size=3, stride=1, padding=1):
     """A convolution and its ReLU under their indices."""
-    return [(str(index), nn.Conv2d(inputs, outputs, size, stride, padding)), (str(index + 1), relu())]
+    return [
+        (str(index), nn.Conv2d(inputs, outputs, size, stride, padding)),
+        (str(index + 1), relu()),
+    ]
+
+
+def nchw(x):
+    """Pictures as a PyTorch tensor."""
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(x).transpose(0, 3, 1, 2)))
+
+
+def bytes_of(x):
+    """The same, of 8 bits."""
+    return (nchw(x) * 255).round().to(torch.uint8)
 
 
 def relu():
