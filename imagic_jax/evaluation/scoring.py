@@ -1,115 +1,199 @@
 """Scores of outputs of one benchmark item, read by analysis-by-synthesis (evaluation: 4.5-4.6)."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from imagic_jax.evaluation.items import Item
+from imagic_jax.evaluation.items import Item, kept_factors
+from imagic_jax.evaluation.pixel_scores import PixelScores, pixel_scores
 from imagic_jax.flatland import captions, reader
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland.factors import Factors
-from imagic_jax.metrics.psnr import masked_psnr, psnr
+from imagic_jax.flatland.reader import Reading
 
-#: Gates of a valid output: explained by the world at all, and decided between source and ideal.
-MOST_RESIDUAL = 0.01
-MOST_UNDECIDED = 0.2
 LEAST_IDENTITY = 5 / 6
-#: A pixel belongs to the edit where source and ideal differ by more, and two pixels around.
-_CHANGED, _MARGIN = 4 / 255, 2
+_SLACK = 1e-6
+#: What a row's scores mean: rows of other meanings are not mixed.
+SCORES_ID = "flatland{reader=abs-2px-4blur,zoom=5,gates=rho+q,pixels=64,ssim=gauss11}"
 
 
-class Score(NamedTuple):
-    """Scores of one output."""
+class Gates(NamedTuple):
+    """What a valid output must satisfy (evaluation: 4.5 C); see `gates` for where rho is from."""
+
+    residual: float = 0.01  # rho: explained by the world at all
+    undecided: float = 0.2  # q: decided between source and ideal
+
+
+GATES = Gates()
+
+
+class FactorScores(NamedTuple):
+    """What the factors, the mark and the frame of one output say."""
 
     seen: dict[str, str]  # the factors that were read
     success: bool  # the text is true of what was read, and the output is valid
     read_success: bool  # the same without the gates
     preservation: float  # share of the factors that the edit leaves alone and that stayed
+    leaked: list[str]  # those that did not stay
     identity: float  # share of the mark's bits recovered
-    joint: bool  # success, everything preserved, identity >= 5/6
-    read_joint: bool  # the same without the gates
-    residual: float
-    undecided: float
-    background_psnr: float  # dB, outside the edit; NaN where the edit is everywhere
-    source_psnr: float  # dB against the source: the reconstruction at eta = 0
+    joint: bool  # success, everything preserved, identity >= 5/6: the headline
+    joint_factors: bool  # the same without identity
+    read_joint: bool  # joint without the gates
+    under_edit: bool  # nothing was read to have changed
+    over_edit: bool  # success, but not everything preserved
+    residual: float  # rho
+    undecided: float  # q; NaN where the item asks for no edit
+    shift: list[int]  # rows and columns that the picture is off by
+    drift: float  # the same as a distance, pixels
+    zoom: float  # how much larger than it should be
 
 
-def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"]) -> list[Score]:
+Score = dict[str, Any]  # the fields of both
+
+
+def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"], gates: Gates = GATES) -> list[Score]:
     """Scores outputs, (n, 64, 64, 3) in [0, 1], that were all made from `item`'s source."""
     u = item.nuisance()
-    source, ideal = item.pictures()
-    readings = reader.read(outputs, u, reader.candidates(item.source, item.target))
-    undecided = reader.decided(outputs, source, ideal)
-    many = jnp.asarray(outputs, jnp.float32)
-    same = jnp.broadcast_to(jnp.asarray(source, jnp.float32), many.shape)
-    background = background_mask(source, ideal)
-    mask = jnp.broadcast_to(jnp.asarray(background, jnp.float32), many.shape[:3])
-    outside = np.asarray(masked_psnr(many, same, mask, peak=1.0))
-    whole = np.asarray(psnr(many, same, peak=1.0))
+    source, ideals = item.pictures()
+    options = dict.fromkeys(h for g in item.ideals for h in reader.candidates(item.source, g))
+    readings = reader.read(outputs, u, list(options))
+    undecided = np.full(len(outputs), np.nan)
+    if item.split != "null":
+        undecided = np.min([reader.decided(outputs, source, x) for x in ideals], axis=0)
+    zooms = reader.read_zoom(outputs, readings, u)
+    bases = {f: reader.mark_basis(f, u) for f in dict.fromkeys(r.factors for r in readings)}
+    pixels = pixel_scores(outputs, readings, source, ideals)
     scores = []
     for i, reading in enumerate(readings):
-        bits = reader.read_mark(np.asarray(outputs[i]), reading, u)
+        bits = reader.read_mark(outputs[i], reading, bases[reading.factors])
         identity = float((bits == np.asarray(u.mark)).mean())
-        valid = reading.residual <= MOST_RESIDUAL and undecided[i] <= MOST_UNDECIDED
-        scores.append(
-            Score(
-                **judge(item, reading.factors, identity, bool(valid)),
-                identity=identity,
-                residual=float(reading.residual),
-                undecided=float(undecided[i]),
-                background_psnr=float(outside[i]) if background.mean() >= 0.1 else float("nan"),
-                source_psnr=float(whole[i]),
-            )
-        )
+        judged = judge(item, reading, identity, float(undecided[i]), gates, zooms[i])
+        scores.append({**judged._asdict(), **pixels[i]._asdict()})
     return scores
 
 
-def judge(item: Item, seen: Factors, identity: float, valid: bool) -> dict[str, Any]:
-    """What the factors that were read say about an edit: the fields of `Score` about factors."""
-    edited = set(fx.changed(item.source, item.target))
-    kept = [n for n in fx.FACTOR_NAMES if n not in edited]
-    same = [int(getattr(seen, n)) == int(getattr(item.source, n)) for n in kept]
+def judge(
+    item: Item, reading: Reading, identity: float, undecided: float, gates: Gates, zoom: float = 1.0
+) -> FactorScores:
+    """What a reading says about an edit."""
+    seen = reading.factors
+    leaked = leaks(item, seen)
+    kept = kept_factors(item)
     right = bool(captions.satisfies(seen, captions.parse(item.text)))
-    kept_all = all(same) and identity >= LEAST_IDENTITY - 1e-6
-    return {
-        "seen": fx.describe(seen),
-        "success": right and valid,
-        "read_success": right,
-        "preservation": float(np.mean(same)),
-        "joint": right and valid and kept_all,
-        "read_joint": right and kept_all,
-    }
+    decided = not undecided > gates.undecided  # NaN: no edit was asked for
+    valid = reading.residual <= gates.residual and decided
+    all_kept = not leaked
+    recognised = identity >= LEAST_IDENTITY - _SLACK
+    return FactorScores(
+        seen=fx.describe(seen),
+        success=right and valid,
+        read_success=right,
+        preservation=1.0 - len(leaked) / len(kept),
+        leaked=leaked,
+        identity=identity,
+        joint=right and valid and all_kept and recognised,
+        joint_factors=right and valid and all_kept,
+        read_joint=right and all_kept and recognised,
+        under_edit=seen == item.source and item.split != "null",
+        over_edit=right and valid and not all_kept,
+        residual=float(reading.residual),
+        undecided=undecided,
+        shift=list(reading.shift),
+        drift=float(np.hypot(*reading.shift)),
+        zoom=zoom,
+    )
 
 
-def background_mask(
-    source: Float[np.ndarray, "h w 3"], ideal: Float[np.ndarray, "h w 3"]
-) -> Float[np.ndarray, "h w"]:
-    """1 where the edit must leave the picture alone: the complement of the dilated change."""
-    changed = np.abs(source - ideal).max(-1) > _CHANGED
-    grown = changed.copy()
-    for dy in range(-_MARGIN, _MARGIN + 1):
-        for dx in range(-_MARGIN, _MARGIN + 1):
-            grown |= np.roll(changed, (dy, dx), (0, 1))
-    return 1.0 - grown.astype(np.float32)
+def leaks(item: Item, seen: Factors) -> list[str]:
+    """The factors that the edit should have left alone and that were read to have changed.
+
+    A state that was read on another class than the source's means nothing, so it leaks wherever
+    the class should have stayed; the same holds for a hat on what wears none.
+    """
+    names = []
+    for name in kept_factors(item):
+        same = int(getattr(seen, name)) == int(getattr(item.source, name))
+        if name == "state" and seen.cls != item.source.cls:
+            same = False
+        if not same:
+            names.append(name)
+    return names
 
 
-def to_reading_size(pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 64 64 3"]:
-    """Model outputs in [-1, 1], of any multiple of 64 pixels, as the reader wants them."""
-    n, height, *_ = pictures.shape
-    k = height // reader.SIZE
-    blocks = np.asarray(pictures, np.float32).reshape(n, reader.SIZE, k, reader.SIZE, k, 3)
-    return np.clip((blocks.mean(axis=(2, 4)) + 1.0) / 2.0, 0.0, 1.0)
+def faulty(fault: str) -> Score:
+    """The scores of an output that cannot be looked at: a failed edit, and nothing else is known.
+
+    Args:
+        fault: what is wrong with it, e.g. "not finite".
+    """
+    nothing = {n: float("nan") for n in (*FactorScores._fields, *PixelScores._fields)}
+    failed = dict.fromkeys(
+        ("success", "read_success", "joint", "joint_factors", "read_joint", "over_edit"), False
+    )
+    return {**nothing, **failed, "seen": {}, "leaked": [], "shift": [], "fault": fault}
 
 
-def as_row(item: Item, s: Score, **where: Any) -> dict[str, Any]:
-    """One line of the per-item JSONL."""
+def fault_of(picture: np.ndarray) -> str:
+    """What is wrong with one output, "" if nothing: its size, or values that are no numbers."""
+    side = reader.SIZE
+    if picture.shape != (side, side, 3):
+        got = " x ".join(map(str, picture.shape))
+        return f"of another size: {got} where {side} x {side} x 3 was expected"
+    if not np.isfinite(picture).all():
+        return "not finite: holds NaN or infinity"
+    return ""
+
+
+def score_checked(
+    item: Item, outputs: Sequence[np.ndarray | None], gates: Gates = GATES
+) -> list[Score]:
+    """`score`, with what cannot be looked at counted as failed edits and named.
+
+    Args:
+        item: whose outputs.
+        outputs: pictures in [0, 1]; None for one that is missing.
+        gates: see `Gates`.
+
+    Returns:
+        One score per output, with "fault": "" or what was wrong.
+    """
+    faults = ["missing" if o is None else fault_of(o) for o in outputs]
+    good = [
+        np.clip(o, 0.0, 1.0)
+        for o, f in zip(outputs, faults, strict=True)
+        if o is not None and not f
+    ]
+    found = iter(score(item, np.stack(good).astype(np.float32), gates) if good else ())
+    return [faulty(f) if f else {**next(found), "fault": ""} for f in faults]
+
+
+def to_reading_size(pictures: Float[np.ndarray, "*n h w 3"]) -> Float[np.ndarray, "*n 64 64 3"]:
+    """Model outputs in [-1, 1], of any multiple of 64 pixels, as the reader wants them: [0, 1].
+
+    Smaller ones, of 64 divided by a whole number, are repeated.
+    """
+    *n, height, _, _ = pictures.shape
+    side, flat = reader.SIZE, np.asarray(pictures, np.float32)
+    if height < side:
+        k = side // height
+        return flat.repeat(k, axis=-3).repeat(k, axis=-2) / 2.0 + 0.5
+    k = height // side
+    blocks = flat.reshape(*n, side, k, side, k, 3)
+    return blocks.mean(axis=(-4, -2)) / 2.0 + 0.5
+
+
+def about(item: Item, **where: Any) -> dict[str, Any]:
+    """What every line of the JSONL says about its item."""
     return {
         "item": item.name,
         "edit": item.edit,
         "split": item.split,
         "text": item.text,
+        "source": fx.describe(item.source),
+        "ideals": [fx.describe(g) for g in item.ideals],
+        "kept": list(kept_factors(item)),
+        "nuisance_seed": item.nuisance_seed,
         **where,
-        **s._asdict(),
     }

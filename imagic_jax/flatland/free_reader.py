@@ -196,19 +196,22 @@ def _propose(picture: np.ndarray, known: Bank, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def read_free(pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 5) -> list[FreeReading]:
+def read_free(
+    pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 5, bank_size: int = 16384
+) -> list[FreeReading]:
     """Reads pictures, (n, 32, 32, 3) in [0, 1], one by one but computed together.
 
     Args:
         pictures: what to read.
         proposals: explanations per picture that are tried; the best few are worked out.
+        bank_size: known pictures that propose them, drawn once per process.
     """
+    known = bank(bank_size)
     blocks = range(0, len(pictures), _TOGETHER)
-    return [r for i in blocks for r in _read_block(pictures[i : i + _TOGETHER], proposals)]
+    return [r for i in blocks for r in _read_block(pictures[i : i + _TOGETHER], proposals, known)]
 
 
-def _read_block(pictures: np.ndarray, proposals: int) -> list[FreeReading]:
-    known = bank()
+def _read_block(pictures: np.ndarray, proposals: int, known: Bank) -> list[FreeReading]:
     flat = np.asarray(pictures, np.float32).reshape(len(pictures), -1)
     rows = np.stack([_propose(p, known, proposals) for p in pictures])
     f, u = jax.tree.map(lambda a: np.asarray(a)[rows.ravel()], (known.factors, known.nuisance))

@@ -27,7 +27,10 @@ BLURS = (0.0, 0.7, 1.4, 2.2)  # standard deviations, pixels
 SHIFTS = tuple(
     (dy, dx) for dy in range(-MAX_SHIFT, MAX_SHIFT + 1) for dx in range(-MAX_SHIFT, MAX_SHIFT + 1)
 )
+ZOOMS = (0.9, 0.95, 1.05, 1.1)
 _CROP = slice(MAX_SHIFT, SIZE - MAX_SHIFT)
+_TOGETHER = 32  # pictures of one program
+_CLEARLY = 0.8  # a zoom must leave at most this share of the residual
 
 Pictures = Float[np.ndarray, "n 64 64 3"]
 
@@ -44,10 +47,12 @@ class Reading(NamedTuple):
 def render_list(assignments: Sequence[Factors], u: Nuisance, size: int = SIZE) -> np.ndarray:
     """Renders many factor assignments under one nuisance: (n, size, size, 3) in [0, 1].
 
-    The number is padded to a multiple of 32, so that few programs are compiled.
+    The number is padded to 8 or a multiple of 32, so that few programs are compiled.
     """
     count = len(assignments)
-    padded = list(assignments) + [assignments[-1]] * (-count % 32)
+    padded = list(assignments) + [assignments[-1]] * (
+        8 - count if count <= 8 else -count % _TOGETHER
+    )
     many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(padded), *jnp.shape(a))), u)
     pictures = render_many(splits.as_arrays(padded), many, size)
     return np.asarray(pictures)[:count]
@@ -92,17 +97,27 @@ def _references(pictures: np.ndarray) -> np.ndarray:
     return np.stack([b.reshape(len(pictures), -1) for b in blurred], axis=1)
 
 
-def _mismatch(y: np.ndarray, h: np.ndarray) -> np.ndarray:
+class _Centred(NamedTuple):
+    """Flattened pictures without their means, and the sums of their squares."""
+
+    values: Float[np.ndarray, "m v"]
+    squares: Float[np.ndarray, " m"]
+
+
+def _centred(h: Float[np.ndarray, "*b v"]) -> _Centred:
+    h = h.reshape(-1, h.shape[-1])
+    values = h - h.mean(axis=-1, keepdims=True)
+    return _Centred(values, np.einsum("mv,mv->m", values, values))
+
+
+def _mismatch(y: _Centred, h: _Centred) -> Float[np.ndarray, "k m"]:
     """Mean squared error of every y against every h, after the best brightness offset.
 
-    (..., values) against (m, values): the offset removes the mean of the difference, so both are
-    centred and the squares expand into one matrix product.
+    The offset removes the mean of the difference, so both are centred and the squares expand into
+    one matrix product.
     """
-    y = y - y.mean(axis=-1, keepdims=True)
-    h = h - h.mean(axis=-1, keepdims=True)
-    cross = y @ h.T
-    square = np.square(y).sum(-1)[..., None] + np.square(h).sum(-1) - 2.0 * cross
-    return np.maximum(square, 0.0) / y.shape[-1]
+    square = y.squares[:, None] + h.squares - 2.0 * (y.values @ h.values.T)
+    return np.maximum(square, 0.0) / y.values.shape[-1]
 
 
 def candidates(f: Factors, g: Factors, pairs: bool = False) -> list[Factors]:
@@ -124,42 +139,103 @@ def read(outputs: Pictures, u: Nuisance, options: Sequence[Factors]) -> list[Rea
         u: the source's nuisance (its mark included).
         options: candidate assignments, see `candidates`.
     """
-    references = _references(render_list(options, u))
-    flat = references.reshape(-1, references.shape[-1])
+    references = _centred(_references(render_list(options, u)))
     readings = []
-    for error in _mismatch(_shifted(np.asarray(outputs, np.float32)), flat):
-        best = int(np.argmin(error))
-        at, which = divmod(best, flat.shape[0])
+    for shifted in _shifted(np.asarray(outputs, np.float32)):
+        error = _mismatch(_centred(shifted), references)
+        at, which = divmod(int(np.argmin(error)), error.shape[1])
         option, level = divmod(which, len(BLURS))
         readings.append(Reading(options[option], SHIFTS[at], BLURS[level], float(error.min())))
     return readings
 
 
-def read_mark(output: Float[np.ndarray, "64 64 3"], reading: Reading, u: Nuisance) -> np.ndarray:
+class MarkBasis(NamedTuple):
+    """A picture with a blank mark, and what each white cell adds to it.
+
+    The cells do not overlap, so a marked picture is the blank one plus a sum of cell pictures.
+    """
+
+    blank: Float[np.ndarray, "64 64 3"]
+    cells: Float[np.ndarray, "6 64 64 3"]
+
+
+def mark_basis(f: Factors, u: Nuisance) -> MarkBasis:
+    """The basis of the marks that a picture of `f` under `u` may carry."""
+    bits = np.concatenate([np.zeros((1, MARK_BITS), np.float32), np.eye(MARK_BITS)])
+    marked = u._replace(mark_on=jnp.float32(1.0))
+    bits = np.pad(bits, ((0, 8 - len(bits)), (0, 0))).astype(np.float32)  # as `render_list` pads
+    many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(bits), *jnp.shape(a))), marked)
+    many = many._replace(mark=jnp.asarray(bits))
+    pictures = np.asarray(render_many(splits.as_arrays([f] * len(bits)), many, SIZE))
+    return MarkBasis(pictures[0], pictures[1 : MARK_BITS + 1] - pictures[0])
+
+
+def read_mark(
+    output: Float[np.ndarray, "64 64 3"], reading: Reading, basis: MarkBasis
+) -> Float[np.ndarray, "6"]:
     """The six bits of the identity mark, read where `reading` says the subject is.
 
-    The cells do not overlap, so a marked picture is the blank one plus a sum of cell pictures:
-    all 64 codes are compared exactly.
+    All 64 codes are compared exactly; `basis` is that of `reading.factors`.
     """
     codes = ((np.arange(2**MARK_BITS)[:, None] >> np.arange(MARK_BITS)) & 1).astype(np.float32)
-    basis = np.concatenate(
-        [np.zeros((1, MARK_BITS), np.float32), np.eye(MARK_BITS, dtype=np.float32)]
-    )
-    marked = u._replace(mark_on=jnp.float32(1.0))
-    many = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(basis), *jnp.shape(a))), marked)
-    many = many._replace(mark=jnp.asarray(basis))
-    same = jax.tree.map(lambda v: jnp.full((len(basis),), v), reading.factors)
-    pictures = blur(np.asarray(render_many(same, many, SIZE)), reading.blur)[:, _CROP, _CROP]
-    blank, cells = pictures[0], pictures[1:] - pictures[0]
+    soft = blur(np.concatenate([basis.blank[None], basis.cells]), reading.blur)[:, _CROP, _CROP]
     dy, dx = reading.shift
     rows = slice(MAX_SHIFT + dy, SIZE - MAX_SHIFT + dy)
     columns = slice(MAX_SHIFT + dx, SIZE - MAX_SHIFT + dx)
-    rest = (np.asarray(output)[rows, columns] - blank).ravel()
-    where = np.abs(cells).sum(axis=(0, 3)).ravel().repeat(3) > 0.02  # the mark's own pixels
-    basis_flat = cells.reshape(MARK_BITS, -1)[:, where]
-    error = rest[where] - codes @ basis_flat
+    rest = (np.asarray(output)[rows, columns] - soft[0]).ravel()
+    where = np.abs(soft[1:]).sum(axis=(0, 3)).ravel().repeat(3) > 0.02  # the mark's own pixels
+    error = rest[where] - codes @ soft[1:].reshape(MARK_BITS, -1)[:, where]
     error -= error.mean(axis=1, keepdims=True)
     return codes[int(np.argmin(np.square(error).sum(axis=1)))]
+
+
+def registered(outputs: Pictures, readings: Sequence[Reading]) -> Float[np.ndarray, "n h w 3"]:
+    """Outputs moved back by what they were read to be off by, without the rim that this costs."""
+    return np.stack(
+        [
+            y[
+                MAX_SHIFT + r.shift[0] : SIZE - MAX_SHIFT + r.shift[0],
+                MAX_SHIFT + r.shift[1] : SIZE - MAX_SHIFT + r.shift[1],
+            ]
+            for y, r in zip(outputs, readings, strict=True)
+        ]
+    )
+
+
+def without_rim(pictures: Float[np.ndarray, "*b 64 64 3"]) -> Float[np.ndarray, "*b h w 3"]:
+    """Pictures without the rim that `registered` cuts off."""
+    return pictures[..., _CROP, _CROP, :]
+
+
+@functools.cache
+def _zoom_matrix(zoom: float) -> Float[np.ndarray, "64 64"]:
+    """Rows of a linear resampling about the middle, edges replicated."""
+    middle = (SIZE - 1) / 2
+    at = np.clip((np.arange(SIZE) - middle) * zoom + middle, 0, SIZE - 1)
+    low = np.minimum(at.astype(int), SIZE - 2)
+    matrix = np.zeros((SIZE, SIZE), np.float32)
+    matrix[np.arange(SIZE), low] = 1 - (at - low)
+    matrix[np.arange(SIZE), low + 1] = at - low
+    return matrix
+
+
+def read_zoom(outputs: Pictures, readings: Sequence[Reading], u: Nuisance) -> list[float]:
+    """How much larger than it should be each picture is drawn: one of `ZOOMS`.
+
+    The factors are those that were read; a zoom counts where it leaves clearly less unexplained.
+    """
+    kinds = list(dict.fromkeys(r.factors for r in readings))
+    references = [_centred(r) for r in _references(render_list(kinds, u))]
+    found = [(r.residual * _CLEARLY, 1.0) for r in readings]
+    for zoom in ZOOMS:
+        m = _zoom_matrix(zoom)
+        moved = np.einsum("ai,nijc,bj->nabc", m, np.asarray(outputs, np.float32), m, optimize=True)
+        shifted = _shifted(moved)
+        for i, r in enumerate(readings):
+            sharp = references[kinds.index(r.factors)]
+            error = float(_mismatch(_centred(shifted[i]), sharp).min())
+            found[i] = min(found[i], (error, zoom))
+    return [zoom for _, zoom in found]
 
 
 def decided(
