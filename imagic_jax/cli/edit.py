@@ -11,6 +11,7 @@ from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import example
 
 DEFAULT_PRESET = "flatland_imagen"
+AUTO = "auto"  # of --eta
 
 
 def define_model(values: flags.FlagValues) -> None:
@@ -46,7 +47,8 @@ def define_rendering(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "eta",
         None,
-        "E,E,..: amounts of Imagic's edit, 0 = the picture, 1 = the text",
+        "E,E,..: amounts of Imagic's edit, 0 = the picture, 1 = the text; auto draws a sweep and"
+        " chooses the largest that keeps the picture",
         flag_values=values,
     )
     method_flags.define_strength(values)
@@ -131,10 +133,12 @@ def observers(values: flags.FlagValues) -> list[Any]:
 
 
 def apply_rendering(values: flags.FlagValues, config: Any) -> None:
-    """`apply_sampling`, and --eta."""
-    from imagic_jax.jobs import settings
+    """`apply_sampling`, and --eta; "auto" sweeps up to the preset's largest."""
+    from imagic_jax.jobs import eta_choice, settings
 
-    if values.eta is not None:
+    if values.eta == AUTO:
+        config.etas = eta_choice.sweep_to(max(config.etas))
+    elif values.eta is not None:
         config.etas = tuple(
             settings.number(e, "--eta") for e in settings.listed(values.eta, "--eta")
         )
@@ -205,6 +209,7 @@ def main(values: flags.FlagValues) -> None:
         keep_checkpoints=values.keep_checkpoints,
         paste_back=values.paste_back,
         check_memory=values.check_memory,
+        choose_eta=values.eta == AUTO,
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
@@ -283,6 +288,8 @@ def print_result(result: dict[str, Any], out: Path) -> None:
         knob = result["knob"]
         kept = (f"{r['input_psnr']:.1f} dB at {r[knob]:g}" for r in result["outputs"])
         print(f"PSNR to the picture, by {knob}: {', '.join(kept)}")
+    for row in result.get("eta_choice", {}).get("seeds", []):
+        print(f"seed {row['seed']}: {row['reason']}")
     print(f"look at {out / 'index.html'}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from imagic_jax.cli import method_flags
-from imagic_jax.cli.edit import apply_rendering, define_rendering, print_result
+from imagic_jax.cli.edit import AUTO, apply_rendering, define_rendering, print_result
 from imagic_jax.cli.flagging import Command
 from imagic_jax.errors import UserError
 
@@ -48,6 +48,7 @@ def main(values: flags.FlagValues) -> None:
         negative=values.negative,
         image=Path(values.image) if values.image else None,
         overwrite=values.overwrite,
+        choose_eta=values.eta == AUTO,
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:

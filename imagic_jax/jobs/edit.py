@@ -10,11 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.errors import UserError
-from imagic_jax.jobs import fits, memory, output, pictures
+from imagic_jax.jobs import eta_scorers, fits, memory, output, pictures
+from imagic_jax.jobs.eta_choice import Scorer
 from imagic_jax.jobs.rendering import RenderJob, drawn_with, read_square, render_and_report
 from imagic_jax.jobs.work import Given, Watch, Work
 from imagic_jax.runtime.ahead import Ahead
@@ -43,6 +46,7 @@ class EditRequest:
     paste_back: bool = False
     check_memory: bool = True
     reuse: bool = False  # a result of the same job and settings is returned as it is
+    choose_eta: bool = False
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -123,6 +127,10 @@ def edit(
         if about["unfamiliar"]:
             reporter.warn(about["unfamiliar"])
             notes.append(about["unfamiliar"])
+        scorer = None
+        if request.choose_eta:
+            scorer, why = _scorer(opened, source.square[0], text, reporter)
+            notes += [why] if why else []
         job_to_draw = RenderJob(
             work=work,
             fit=fit,
@@ -133,6 +141,7 @@ def edit(
             away=away if request.negative else None,
             negative=request.negative,
             source=source if request.paste_back else None,
+            scorer=scorer,
             notes=tuple(notes),
         )
         return render_and_report(job_to_draw, cascade, given.params, times, began, watch)
@@ -169,6 +178,7 @@ class AgainRequest:
     negative: str = ""
     image: Path | None = None  # the whole picture, to paste results back into
     overwrite: bool = False
+    choose_eta: bool = False
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -203,6 +213,10 @@ def render_again(
     for note in notes:
         reporter.warn(note)
     away = encode_texts(opened, [request.negative])[0] if request.negative else None
+    scorer = None
+    if request.choose_eta:
+        scorer, why = _scorer(opened, square, about["text"], reporter)
+        notes += [why] if why else []
     job_to_draw = RenderJob(
         work=work,
         fit=fit,
@@ -213,6 +227,7 @@ def render_again(
         away=away,
         negative=request.negative,
         source=source,
+        scorer=scorer,
         notes=tuple(notes),
     )
     params = {"stages": opened.load_stages()}
@@ -220,6 +235,17 @@ def render_again(
     with Ahead(programs) as ahead:
         watch = Watch(ahead, reporter, stop)
         return render_and_report(job_to_draw, cascade, params, [], began, watch)
+
+
+def _scorer(
+    opened: Opened, square: Float[np.ndarray, "s s 3"], text: str, reporter: Reporter
+) -> tuple[Scorer | None, str]:
+    """What will choose eta; None with a warning where nothing can."""
+    reporter.say("reading the picture, to choose eta")
+    scorer, why = eta_scorers.scorer_for(opened.card, square, text)
+    if why:
+        reporter.warn(why)
+    return scorer, why
 
 
 def checked_text(text: str) -> str:

@@ -16,6 +16,7 @@ from PIL import Image as pil
 from imagic_jax.backbones.contracts import Cascade, Cond
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import output, pictures
+from imagic_jax.jobs.eta_choice import Scorer, choose_per_seed
 from imagic_jax.jobs.models import RANDOM
 from imagic_jax.jobs.pictures import Source
 from imagic_jax.jobs.timing import StageTime, timings
@@ -38,6 +39,7 @@ class RenderJob:
         away: the text to be guided away from, per stage; None for the empty one.
         negative: the same in words.
         source: the whole picture, where results shall be pasted back into it.
+        scorer: what chooses eta from the sweep, if that was asked for.
         notes: warnings so far.
     """
 
@@ -50,6 +52,7 @@ class RenderJob:
     away: tuple[Cond, ...] | None = None
     negative: str = ""
     source: Source | None = None
+    scorer: Scorer | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -86,6 +89,9 @@ def render_and_report(
         "device": output.device(),
     }
     result["outputs"] = _outputs(job, drawn, result)
+    if job.scorer is not None:
+        chosen = choose_per_seed(job.scorer, drawn, result["strengths"], result["seeds"])
+        result["eta_choice"] = chosen
     found = work.weaknesses(result, drawn)
     for warning in found:
         watch.reporter.warn(warning)

@@ -51,6 +51,8 @@ def data_uri(picture: pil.Image) -> str:
 
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> str:
+    """An HTML table; cells are escaped."""
+
     def line(cells: Sequence[Any], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
@@ -98,7 +100,7 @@ def edit_page(
     return document(
         f"“{result['text']}”",
         f"""<p class="sub">{html.escape(headline)}</p>
-{warnings}{blocks}
+{warnings}{_chosen(result.get("eta_choice"))}{blocks}
 <h2>Numbers</h2>{table(rows)}
 <h2>Seconds</h2>{table(timings, ("stage", "steps", "compiling", "running", "all"))}
 <p>Other amounts, seeds or guidance, without fitting again: <code>{html.escape(command)}</code></p>
@@ -136,12 +138,37 @@ def _seed_block(
         f' src="{data_uri(column[e])}"><figcaption>{knob} {v:g}</figcaption></figure>'
         for e, v in enumerate(strengths)
     )
-    last, hidden = len(strengths) - 1, " hidden" if len(strengths) == 1 else ""
+    shown, last = _first_shown(result, s), len(strengths) - 1
+    hidden = " hidden" if len(strengths) == 1 else ""
     return (
         f"<h2>Seed {seed}</h2>"
         f'<div class="pair">{given}'
         f'<figure><img id="large_{s}" alt=""><figcaption id="label_{s}"></figcaption>'
-        f'<input type="range" min="0" max="{last}" value="{len(strengths) // 2}" data-seed="{s}"'
+        f'<input type="range" min="0" max="{last}" value="{shown}" data-seed="{s}"'
         f' aria-label="amount of the edit for seed {seed}"{hidden}></figure></div>'
         f'<div class="row"{hidden}>{small}</div>'
     )
+
+
+def _first_shown(result: Mapping[str, Any], s: int) -> int:
+    """Which strength a seed's large picture shows first: the chosen one, else the middle one."""
+    strengths = result["strengths"]
+    rows = result.get("eta_choice", {}).get("seeds", [])
+    eta = rows[s]["eta"] if rows else None
+    return len(strengths) // 2 if eta is None else strengths.index(eta)
+
+
+def _chosen(choice: Mapping[str, Any] | None) -> str:
+    """What `--eta=auto` found: the reasons, and the curve of every seed."""
+    if choice is None:
+        return ""
+    parts = ["<h2>Chosen eta</h2>"]
+    for row in choice["seeds"]:
+        reason = html.escape(f"Seed {row['seed']}: {row['reason']}.")
+        head = ["", *(f"eta {e:g}" for e in choice["etas"])]
+        body = [
+            [name, *("-" if v is None else f"{v:.3g}" for v in row[key])]
+            for name, key in ((choice["alignment"], "alignment"), (choice["fidelity"], "fidelity"))
+        ]
+        parts.append(f'<p>{reason}</p><div style="overflow-x: auto">{table(body, head)}</div>')
+    return "".join(parts)

@@ -1,0 +1,127 @@
+"""--eta=auto: the rule by hand, and the reader as its scorer on a picture whose edit is known."""
+
+import numpy as np
+import pytest
+
+from imagic_jax.evaluation.items import draw
+from imagic_jax.flatland.free_reader import FreeReading
+from imagic_jax.jobs import eta_choice, eta_scorers
+
+ETAS = np.array([0.0, 0.5, 1.0, 1.5])
+
+
+def choose(fidelity, alignment=(0.1, 0.2, 0.8, 0.9), tolerance=4.0, etas=ETAS):
+    return eta_choice.choose(etas, np.array(alignment), np.array(fidelity), tolerance)
+
+
+def test_the_largest_within_the_bound():
+    found = choose([30.0, 29.0, 26.5, 20.0])
+    assert found.at == 2
+    assert found.bound == 26.0
+    assert "eta = 1 is the largest" in found.reason
+    assert "alignment rises from 0.1 to 0.8" in found.reason
+    assert "no larger" not in found.reason
+
+
+def test_a_dip_on_the_way_does_not_matter():
+    assert choose([30.0, 20.0, 28.0, 20.0]).at == 2
+
+
+def test_the_order_of_the_etas_does_not_matter():
+    assert choose([20.0, 26.5, 30.0, 29.0], etas=np.array([1.5, 1.0, 0.0, 0.5])).at == 1
+
+
+def test_the_end_of_the_sweep_and_an_edit_that_does_not_show_are_said():
+    found = choose([30.0, 30.0, 30.0, 30.0], alignment=(0.5, 0.5, 0.5, 0.5))
+    assert found.at == 3
+    assert "no larger one was drawn" in found.reason
+    assert "hardly shows" in found.reason
+
+
+def test_nothing_kept_leaves_the_picture():
+    found = choose([30.0, 10.0, 9.0, 8.0])
+    assert found.at == 0
+    assert "hardly shows" in found.reason
+
+
+def test_pictures_that_cannot_be_scored_are_never_chosen():
+    assert choose([30.0, 29.0, np.nan, np.nan]).at == 1
+    with pytest.raises(ValueError, match="eta = 0 cannot be scored"):
+        choose([np.nan, 29.0, 29.0, 29.0])
+
+
+class Shares:
+    """Scores flat pictures by their brightness."""
+
+    alignment, fidelity, tolerance = "brightness", "darkness", 0.5
+
+    def __call__(self, pictures):
+        mean = pictures.mean(axis=(1, 2, 3))
+        return mean, -mean
+
+
+def test_every_seed_has_its_own_choice_and_curve():
+    bright = np.array([[0.0, 0.0], [0.4, 0.2], [0.9, 0.4], [np.nan, 0.6]], np.float32)
+    pictures = np.broadcast_to(bright[..., None, None, None], (4, 2, 8, 8, 3))
+    found = eta_choice.choose_per_seed(Shares(), pictures, ETAS.tolist(), [3, 7])
+    assert [r["eta"] for r in found["seeds"]] == [0.5, 1.0]
+    assert found["seeds"][0]["alignment"][3] is None
+    assert found["seeds"][1]["fidelity"] == pytest.approx([0.0, -0.2, -0.4, -0.6])
+    broken = np.full((4, 1, 8, 8, 3), np.nan, np.float32)
+    (row,) = eta_choice.choose_per_seed(Shares(), broken, ETAS.tolist(), [0])["seeds"]
+    assert row["eta"] is None
+
+
+def test_the_sweep_ends_at_the_presets_largest_eta():
+    assert eta_choice.sweep_to(1.0) == pytest.approx([i / 10 for i in range(11)])
+    assert eta_choice.sweep_to(3.0)[-1] == 3.0
+
+
+def known(edit):
+    """An item, and the reader's knowledge of its source as if it had read it perfectly."""
+    item = next(i for i in (draw("validation", "iid", edit, k) for k in range(9)) if i)
+    seen = FreeReading(item.source, item.nuisance()._replace(mark_on=np.float32(0.0)), 0.0)
+    return item, seen
+
+
+@pytest.mark.parametrize("edit", ["pose", "place"])
+def test_the_reader_prefers_the_ideal_edit_and_dislikes_what_is_neither(edit):
+    item, seen = known(edit)
+    source, (ideal, *_) = item.pictures()
+    scorer = eta_scorers.ReaderScorer(source, seen, item.text)
+    fade, grey = (source + ideal) / 2, np.full_like(source, 0.5)
+    alignment, fidelity = scorer(np.stack([source, fade, ideal, grey]) * 2.0 - 1.0)
+    assert alignment[0] < 0.1 < alignment[1] < 0.9 < alignment[2]
+    assert fidelity[0] == fidelity[2] == 60.0  # the mark was found, so both are explained
+    assert fidelity[1] < 40.0
+    assert fidelity[3] < fidelity[1]
+    etas = np.array([0.0, 0.5, 1.0, 1.5])
+    assert eta_choice.choose(etas, alignment, fidelity, scorer.tolerance).at == 2
+
+
+def test_a_picture_without_a_mark_gets_none():
+    item, seen = known("colour")
+    from imagic_jax.flatland import reader
+
+    bare = reader.render_list([item.source], seen.nuisance)[0]
+    assert float(eta_scorers.marked(bare, seen).mark_on) == 0.0
+    source, _ = item.pictures()
+    told = eta_scorers.marked(source, seen)
+    assert float(told.mark_on) == 1.0
+    np.testing.assert_array_equal(told.mark, item.nuisance().mark)
+
+
+def test_a_photograph_has_no_scorer():
+    scorer, why = eta_scorers.scorer_for({}, np.zeros((32, 32, 3), np.float32), "a dog")
+    assert scorer is None
+    assert "no eta is chosen" in why
+    closed = {"text": {"closed_vocabulary": True}}
+    scorer, why = eta_scorers.scorer_for(closed, np.zeros((64, 64, 3), np.float32), "a lighthouse")
+    assert scorer is None
+    assert "names nothing" in why
+
+
+def test_pictures_of_any_size_are_brought_to_the_readers():
+    x = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+    np.testing.assert_allclose(eta_scorers.to_side(x, 4)[0, 0, 0], x[0, :2, :2].mean(axis=(0, 1)))
+    assert eta_scorers.to_side(x, 6).shape == (2, 6, 6, 3)
