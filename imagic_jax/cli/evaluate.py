@@ -6,25 +6,48 @@ from pathlib import Path
 from absl import flags
 
 from imagic_jax.cli import evaluate_published as public
-from imagic_jax.cli.edit import DEFAULT_PRESET, apply_rendering, define_model, open_model
+from imagic_jax.cli.edit import AUTO, DEFAULT_PRESET, apply_rendering, define_model, open_model
 from imagic_jax.cli.flagging import Command
+from imagic_jax.errors import UserError
 
-SUITES = ("fidelity", "imagic", *public.SUITES)
+SUITES = ("flatland", "imagic", "fidelity", "gate", *public.SUITES)
+_COUNTS = {"fidelity": 200, "gate": 300, "imagic": 40}
+_METHODS = {
+    "flatland": "imagic,imagic_no_tuning,imagic_no_embedding,text_only,copy",
+    "imagic": "imagic,imagic_no_tuning,text_only,copy",
+}
 
 
 def define(values: flags.FlagValues) -> None:
-    text = flags.DEFINE_string
-    text("suite", "imagic", f"NAME: {' or '.join(SUITES)}", flag_values=values)
-    text("part", "validation", "NAME: validation or test", flag_values=values)
+    text, switch = flags.DEFINE_string, flags.DEFINE_boolean
+    text("suite", "imagic", f"NAME: {', '.join(SUITES)}", flag_values=values)
+    text("part", None, "NAME: validation or test (default: test for flatland)", flag_values=values)
+    text("tier", "smoke", "NAME: size of flatland: smoke, dev or full", flag_values=values)
+    text("splits", "iid", "NAME,NAME,..: splits of flatland's test items", flag_values=values)
     define_model(values)
-    text("count", None, "N: pictures (default: 200 for fidelity, 40, all)", flag_values=values)
-    text("eta", None, "E,E,..: amounts of the edit", flag_values=values)
+    text(
+        "count",
+        None,
+        "N: pictures, or items (default: 200 for fidelity, 300 for gate, 40, all)",
+        flag_values=values,
+    )
+    text("eta", None, "E,E,..: amounts of the edit; the largest ends the sweep", flag_values=values)
     text("seeds", None, "N,N,..: seeds of the sampling noise", flag_values=values)
     text("guidance", None, "W: classifier-free guidance of the base model", flag_values=values)
     text("steps", None, "N: sampling steps of the base model", flag_values=values)
+    text("gate", None, "FILE: gate of valid pictures, from --suite=gate", flag_values=values)
+    text("resamples", "10000", "N: resamples of the intervals", flag_values=values)
+    switch(
+        "sweep",
+        True,
+        "draw every strength on test items, not the chosen one alone",
+        flag_values=values,
+    )
+    switch("choose_eta", True, "score Imagic's pictures as --eta=auto would", flag_values=values)
+    switch("report_only", False, "make tables and figures from the saved rows", flag_values=values)
     text("out", None, "DIR: results (default: imagic_out/evaluate-SUITE-PART)", flag_values=values)
     public.define(values)
-    flags.DEFINE_boolean("quiet", False, "show no progress", flag_values=values)
+    switch("quiet", False, "show no progress", flag_values=values)
 
 
 def main(values: flags.FlagValues) -> None:
@@ -34,24 +57,33 @@ def main(values: flags.FlagValues) -> None:
     suite = settings.choice(values.suite, "--suite", SUITES)
     if suite in public.SUITES:
         return public.main(values, suite)
-    part = settings.choice(values.part, "--part", ("validation", "test"))
-    default = 200 if suite == "fidelity" else 40
-    count = settings.whole(values.count or default, "--count", 1, 100_000)
+    default = "test" if suite == "flatland" else "validation"
+    part = settings.choice(values.part or default, "--part", ("validation", "test"))
+    count = settings.whole(values.count or _COUNTS.get(suite, 1), "--count", 1, 100_000)
     config = values.config
+    if values.eta == AUTO:
+        raise UserError("--eta=auto is for edits; here, every strength is drawn and scored")
     apply_rendering(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / f"evaluate-{suite}-{part}"
     output.check_writable(out)
+    if suite in _METHODS:
+        from imagic_jax.cli import evaluate_flatland
+
+        methods = settings.listed(values.methods or _METHODS[suite], "--methods")
+        print(evaluate_flatland.run(values, config, suite, part, count, methods, out))
+        print(f"\nlook at {out / 'report.html'}")
+        return
     loaded = open_model(values, config)[0].load()
     checked = settings.from_config(config, loaded.cascade)
     out.mkdir(parents=True, exist_ok=True)
     decisive = json.loads(config.to_json_best_effort())
-    if suite == "fidelity":  # draws from text: nothing is fitted, and splits are measured whole
-        decisive = {n: decisive[n] for n in ("model", "sampling", "seeds")} | {"count": count}
+    # These draw from text: nothing is fitted.
+    decisive = {n: decisive[n] for n in ("model", "sampling", "seeds")} | {"count": count}
     weights = loaded.opened.fingerprint()
     about = {"suite": suite, "part": part, "weights": weights, "config": decisive}
     output.same_run(out / "settings.json", about)
     with Reporter(values.quiet, every=30.0) as reporter:
-        run = _fidelity if suite == "fidelity" else _imagic
+        run = _fidelity if suite == "fidelity" else _gate
         table = run(loaded, checked, part, count, out, reporter)
     print(table)
     print(f"\nlook at {out}")
@@ -84,40 +116,31 @@ def _fidelity(loaded, settings, part, count, out: Path, reporter) -> str:
     return "\n".join(lines)
 
 
-def _imagic(loaded, settings, part, count, out: Path, reporter) -> str:
-    from imagic_jax.evaluation import figures, imagic_bench
-    from imagic_jax.evaluation.items import items
-    from imagic_jax.jobs import output
+def _gate(loaded, settings, part, count, out: Path, reporter) -> str:
+    from imagic_jax.evaluation import gates
 
-    chosen = items(part, count)
-    rows = imagic_bench.run(loaded, chosen, settings, out, reporter)
-    table = imagic_bench.table(rows)
-    output.write_text(out / "table.json", json.dumps(table, indent=2) + "\n")
-    markdown = imagic_bench.markdown(table)
-    output.write_text(out / "table.md", markdown + "\n")
-    first = figures.by_hash(chosen, 16)
-    sheet = figures.contact_sheet(first, out / "pictures", settings.etas)
-    output.save_picture(sheet, out / "contact_sheet.png")
-    strip = figures.ablation_strip(first[:3], out / "pictures", settings.etas)
-    output.save_picture(strip, out / "ablation.png")
-    return markdown
+    found = gates.measure(loaded, settings, count, reporter)
+    gates.freeze(found, out / "gate.json")
+    return json.dumps(found, indent=2)
 
 
 COMMAND = Command(
     name="evaluate",
     summary="measure text fidelity or edits, on Flatland's ground truth or public benchmarks",
     usage=(
-        "fidelity: draws pictures from captions and reads their factors. imagic: edits benchmark"
-        " pictures and scores them against the ideal edits, beside copying the input, sampling"
-        " from the text and editing without fine-tuning. tedbench, tedbench++, piebench: the same"
-        " settings for every item of a public benchmark, or --score_only for results that exist."
-        " Interrupted, it goes on."
+        "flatland: edits benchmark pictures by several methods, chooses each method's strength on"
+        " validation pictures, and scores the edits against the ideal ones. imagic: the same on"
+        " validation pictures alone. fidelity: draws pictures from captions and reads their"
+        " factors. gate: measures which pictures count as valid for a model. tedbench, tedbench++,"
+        " piebench: the same settings for every item of a public benchmark, or --score_only for"
+        " results that exist. Interrupted, it goes on."
     ),
     define=define,
     main=main,
     examples=(
         "imagic evaluate --suite=fidelity --count=200",
-        "imagic evaluate --suite=imagic --count=40 --seeds=0,1,2,3",
+        "imagic evaluate --suite=flatland --tier=dev --methods=imagic,imagic_no_tuning,sdedit,copy",
+        "imagic evaluate --suite=flatland --tier=dev --report_only",
         "imagic evaluate --suite=tedbench --data=tedbench --config=sd15 --eta=0.7",
         "imagic evaluate --suite=tedbench --data=tedbench --methods=imagic --score_only",
     ),

@@ -17,7 +17,7 @@ def define(values: flags.FlagValues) -> None:
     """Flags of these suites alone."""
     text = flags.DEFINE_string
     text("data", None, "DIR: a public benchmark's data", flag_values=values)
-    text("methods", "imagic", "NAME,..: methods that run or are scored", flag_values=values)
+    text("methods", None, "NAME,..: methods that run or are scored", flag_values=values)
     text(
         "results",
         None,
@@ -25,7 +25,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     switch = flags.DEFINE_boolean
-    switch("score_only", False, "score results that exist", flag_values=values)
+    switch("score_only", False, "score results that exist, without a model", flag_values=values)
     switch("check_memory", True, "refuse edits that cannot fit into memory", flag_values=values)
     text("score_size", "512", "N: pixels per side at which pictures are compared",
          flag_values=values)  # fmt: skip
@@ -46,7 +46,7 @@ def main(values: flags.FlagValues, suite: str) -> None:
 
     if values.data is None:
         raise UserError(f"--data is missing: say where {suite} lies, e.g. --data=tedbench")
-    methods = list(dict.fromkeys(settings.listed(values.methods, "--methods")))
+    methods = list(dict.fromkeys(settings.listed(values.methods or "imagic", "--methods")))
     size = settings.whole(values.score_size, "--score_size", 16, 4096)
     data, out = Path(values.data), Path(values.out or f"imagic_out/evaluate-{suite}")
     output.check_writable(out)

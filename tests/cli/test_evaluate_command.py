@@ -1,12 +1,11 @@
 """`imagic evaluate`: rows of one folder belong together, and an interrupted run goes on."""
 
-import json
 
 import numpy as np
 import pytest
 from PIL import Image as pil
 
-from imagic_jax.evaluation import fidelity, figures, imagic_bench
+from imagic_jax.evaluation import fidelity
 
 
 @pytest.fixture
@@ -64,50 +63,45 @@ def test_rows_of_other_weights_are_not_mixed(imagic, preset, drawn, monkeypatch)
     assert "different: weights" in err
 
 
-@pytest.fixture
-def edited(monkeypatch):
-    """Items that were fitted and scored, in order; nothing is computed."""
-    asked = []
-
-    def rows(item, method):
-        scores = dict.fromkeys((k for _, k in imagic_bench.COLUMNS), 1.0)
-        return {
-            "item": item.name, "edit": item.edit, "method": method, "eta": 0.5, "seed": 0, **scores,
-        }  # fmt: skip
-
-    def one(loaded, item, settings, pictures):
-        asked.append(item.name)
-        return [rows(item, m) for m in ("imagic", "no fine-tuning", "copy", "oracle")]
-
-    def text_only(loaded, items, settings, reporter):
-        return {i.name: rows(i, "text-only") for i in items}
-
-    def picture(*_):
-        return pil.new("RGB", (8, 8))
-
-    monkeypatch.setattr(imagic_bench, "_one", one)
-    monkeypatch.setattr(imagic_bench, "text_only", text_only)
-    monkeypatch.setattr(figures, "contact_sheet", picture)
-    monkeypatch.setattr(figures, "ablation_strip", picture)
-    return asked
+def test_flatland_wants_methods_tiers_and_splits_that_there_are(imagic, preset):
+    line = ["evaluate", f"--config={preset}", "--suite=flatland"]
+    for flag, named in (
+        ("--methods=imagic,sdedits", "--methods must be one of"),
+        ("--tier=huge", "--tier must be one of smoke, dev, full"),
+        ("--splits=iid,odd", "--splits must be one of iid"),
+        ("--eta=auto", "every strength is drawn"),
+        ("--gate=no.json", "no.json is no gate file"),
+    ):
+        code, _, err = imagic(*line, flag)
+        assert code == 2, flag
+        assert named in err
 
 
-@pytest.mark.parametrize("kept", [0, 1, 4, 5, 7])
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_killed_run_goes_on_with_the_items_that_are_left(
-    imagic, preset, edited, tmp_path, kept, torn
-):
-    """Whatever was written when it was killed: whole items, some rows of one, half a row."""
-    line = ["evaluate", f"--config={preset}", "--count=2", "--out=i"]
+def test_a_report_needs_rows_and_a_choice(imagic, preset, tmp_path):
+    line = ["evaluate", f"--config={preset}", "--suite=flatland", "--out=f"]
+    code, _, err = imagic(*line, "--report_only")
+    assert code == 2
+    assert "rows.jsonl is missing or empty" in err
+    code, _, err = imagic(*line, "--report_only", "--score_only")
+    assert code == 2
+    assert "not both" in err
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.slow
+def test_the_smoke_tier_runs_on_the_tiny_cascade_and_is_reported_again(imagic, preset, tmp_path):
+    line = ["evaluate", f"--config={preset}", "--suite=flatland", "--count=2", "--out=f"]
+    line += ["--methods=imagic,imagic_no_tuning,sdedit,text_only,copy", "--resamples=200"]
     code, table, _ = imagic(*line)
     assert code == 0
-    assert len(edited) == 2
-    path = tmp_path / "i" / "items.jsonl"
-    whole = path.read_text()
-    rows = whole.splitlines(keepends=True)
-    path.write_text("".join(rows[:kept]) + (rows[kept][:40] if torn else ""))
-    code, again, _ = imagic(*line)
-    assert (code, again) == (0, table)
-    assert path.read_text() == whole
-    assert edited[2:] == edited[kept // 5 : 2]
-    assert json.loads((tmp_path / "i" / "table.json").read_text())["oracle"]["items"] == 2
+    assert "anchor: oracle" in table
+    before = (tmp_path / "f" / "rows.jsonl").read_text()
+    assert imagic(*line)[:2] == (0, table)
+    assert (tmp_path / "f" / "rows.jsonl").read_text() == before
+    (tmp_path / "f" / "report.html").unlink()
+    assert imagic(*line, "--report_only")[:2] == (0, table)
+    assert (tmp_path / "f" / "report.html").is_file()
+    assert imagic(*line, "--score_only")[:2] == (0, table)
+    code, _, err = imagic(*line, "--steps=2")
+    assert code == 2
+    assert "config.sampling.base.steps" in err

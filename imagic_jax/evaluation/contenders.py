@@ -1,0 +1,351 @@
+"""What a benchmark runs: named functions from an item, seeds and strengths to pictures.
+
+A contender sees the item's picture and target text (and what its row says that it is given besides)
+and draws every strength of its knob with every seed, so that all have the same budget. Imagic, its
+ablations, sampling from the text alone and copying are made here; the editors of
+`editors.methods` are taken as they are.
+"""
+
+import dataclasses
+import resource
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from imagic_jax.backbones.contracts import Cond, repeat
+from imagic_jax.backbones.generate import generate
+from imagic_jax.backbones.registry import Loaded
+from imagic_jax.editors import imagic
+from imagic_jax.editors.contracts import Inputs, Method, enlarge
+from imagic_jax.editors.methods import METHODS
+from imagic_jax.editors.words import align
+from imagic_jax.errors import UserError
+from imagic_jax.evaluation.items import Item
+from imagic_jax.evaluation.scoring import to_reading_size
+from imagic_jax.flatland.counterfactuals import background_mask
+from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.runtime.compilation import counted
+
+#: Guidance scales of contenders that have no other knob. None is 1, which is another program.
+GUIDANCES = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0, 12.0, 15.0)
+STEPS = 11  # strengths of every knob
+_EMBEDDING_STEPS = (10, 100, 1000)  # the paper's Fig. 14
+#: Its pictures have a nuisance of their own: their factors are read freely.
+TEXT_ONLY = "text_only"
+
+
+class Cost(NamedTuple):
+    """What one item cost; evaluations are pictures that pass through the base's UNet."""
+
+    fit_s: float  # seconds before anything is drawn, without compiling
+    render_s: float  # seconds per picture drawn
+    compile_s: float
+    gradient_steps: int
+    fit_evaluations: int
+    render_evaluations: float  # per picture
+    memory_mib: float  # peak of the device, or on CPU of this process so far
+
+
+class Outcome(NamedTuple):
+    """Pictures of one item, [0, 1], and their cost. A contender may hand back anything else than
+    (strengths, seeds, 64, 64, 3): it is named and counted as failed."""
+
+    pictures: Float[np.ndarray, "e s h w 3"]
+    cost: Cost
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One row of the tables.
+
+    Attributes:
+        name: e.g. "imagic_no_tuning".
+        knob: what trades the picture for the text; "" for none.
+        strengths: its values, from least to most edit.
+        given: what it is given besides picture and text, e.g. ("mask",).
+        run: (item, seeds, strengths) -> Outcome.
+    """
+
+    name: str
+    knob: str
+    strengths: tuple[float, ...]
+    run: Callable[[Item, Sequence[int], Sequence[float]], Outcome]
+    given: tuple[str, ...] = ()
+
+
+class _Clock:
+    """Seconds of the two halves of a run, compiling taken out."""
+
+    def __init__(self) -> None:
+        self.seconds = {"fit": 0.0, "render": 0.0}
+        self.compile_s = 0.0
+
+    def measure(self, part: str, work: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        with counted() as compiled:
+            result = jax.block_until_ready(work())
+        self.seconds[part] += max(time.perf_counter() - began - compiled.seconds, 0.0)
+        self.compile_s += compiled.seconds
+        return result
+
+    def cost(self, pictures: int, gradient_steps: int, fit: int, render: float) -> Cost:
+        each = self.seconds["render"] / pictures
+        return Cost(
+            self.seconds["fit"], each, self.compile_s, gradient_steps, fit, render, _peak_mib()
+        )
+
+
+def _peak_mib() -> float:
+    used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    if used is not None:
+        return used / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def contenders(names: Sequence[str], loaded: Loaded, settings: EditSettings) -> list[Contender]:
+    """The contenders of these names.
+
+    Raises:
+        UserError: there is none of a name, or one cannot work on this model.
+    """
+    found = []
+    for name in names:
+        if name in METHODS:
+            found.append(_of_editor(METHODS[name], loaded, settings))
+        elif name in _TITLES:
+            found.append(_own(name, loaded, settings))
+        else:
+            raise UserError(f"--methods: there is no {name!r} (known: {', '.join(known_names())})")
+    return found
+
+
+#: Titles and knobs of what is made here; those of `editors.methods` come with them.
+_TITLES = {
+    "imagic": ("Imagic", "eta"),
+    "imagic_no_tuning": ("Imagic without fine-tuning", "eta"),
+    "imagic_no_embedding": ("Imagic without embedding optimisation", "guidance"),
+    **{
+        f"imagic_{n}_embedding_steps": (f"Imagic, {n} embedding steps", "eta")
+        for n in _EMBEDDING_STEPS
+    },
+    TEXT_ONLY: ("Text alone", ""),
+    "copy": ("Copy", ""),
+}
+
+
+def titles_and_knobs() -> tuple[dict[str, str], dict[str, str]]:
+    """What every contender is called, and what its strength is called."""
+    both = (
+        _TITLES
+        | {"imagic_auto": ("Imagic, eta by score", "")}
+        | {m.name: (m.title, m.knob) for m in METHODS.values()}
+    )
+    return {n: t for n, (t, _) in both.items()}, {n: k for n, (_, k) in both.items()}
+
+
+def known_names() -> list[str]:
+    """All that `contenders` knows."""
+    return [*_TITLES, *METHODS]
+
+
+def _own(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
+    """Imagic, an ablation of it, or what it must be compared with."""
+    if name == "copy":
+        return Contender(name=name, knob="", strengths=(0.0,), run=_copy)
+    if name == TEXT_ONLY:
+        return _text_only(loaded, settings)
+    if name == "imagic_no_embedding":
+        return _no_embedding(loaded, settings)
+    if name == "imagic_no_tuning":
+        settings = dataclasses.replace(settings, tuning=(None,) * len(settings.tuning))
+    elif name != "imagic":
+        settings = _with_steps(settings, int(name.split("_")[1]))
+    return _imagic(name, loaded, settings)
+
+
+def _with_steps(settings: EditSettings, steps: int) -> EditSettings:
+    return dataclasses.replace(
+        settings, embedding=dataclasses.replace(settings.embedding, steps=steps)
+    )
+
+
+def _fit(loaded: Loaded, item: Item, settings: EditSettings) -> imagic.Fit:
+    """Fits one item's picture to its text; the key is the item's own, the same for every method."""
+    target, null = _texts(loaded, item.text), _texts(loaded, "")
+    return imagic.fit(
+        loaded.cascade,
+        loaded.params,
+        _image(loaded, item),
+        target,
+        null,
+        settings.embedding,
+        settings.tuning,
+        jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed),
+    )
+
+
+def _image(loaded: Loaded, item: Item) -> jax.Array:
+    return jnp.asarray(item.picture(loaded.cascade.size), jnp.float32)[None] * 2.0 - 1.0
+
+
+def _texts(loaded: Loaded, text: str) -> tuple[Cond, ...]:
+    return loaded.cascade.text.encode(loaded.params["text"], [text])
+
+
+def _fit_evaluations(settings: EditSettings) -> tuple[int, int]:
+    """(gradient steps, evaluations) of the base in one fit."""
+    parts = [settings.embedding, settings.tuning[0]]
+    steps = [p.steps for p in parts if p is not None]
+    return sum(steps), sum(p.steps * p.batch for p in parts if p is not None)
+
+
+def _drawing_evaluations(settings: EditSettings) -> int:
+    sampling = settings.sampling
+    return sampling.steps[0] * (1 if sampling.guidance[0] is None else 2)
+
+
+def _imagic(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
+    """Imagic under some settings; eta runs evenly from 0 to the largest of the preset."""
+    most = max(settings.etas)
+
+    def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
+        clock = _Clock()
+        fit = clock.measure("fit", lambda: _fit(loaded, item, settings))
+        drawn = clock.measure(
+            "render",
+            lambda: imagic.render(
+                loaded.cascade, loaded.params, fit, strengths, seeds, settings.sampling
+            ),
+        )
+        count = len(seeds) * len(strengths)
+        cost = clock.cost(count, *_fit_evaluations(settings), _drawing_evaluations(settings))
+        return Outcome(to_reading_size(drawn), cost)
+
+    strengths = tuple(round(most * i / (STEPS - 1), 4) for i in range(STEPS))
+    return Contender(name=name, knob="eta", strengths=strengths, run=run)
+
+
+def _no_embedding(loaded: Loaded, settings: EditSettings) -> Contender:
+    """The model tuned at the target's embedding, which then is the only one: there is no eta, so
+    that the guidance scale is the knob."""
+    settings = _with_steps(settings, 0)
+
+    def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
+        clock = _Clock()
+        fit = clock.measure("fit", lambda: _fit(loaded, item, settings))
+        rows = [
+            clock.measure("render", lambda w=w: _guided(loaded, fit, seeds, w, settings))
+            for w in strengths
+        ]
+        count = len(seeds) * len(strengths)
+        cost = clock.cost(count, *_fit_evaluations(settings), 2 * settings.sampling.steps[0])
+        return Outcome(to_reading_size(np.stack(rows)), cost)
+
+    return Contender(
+        name="imagic_no_embedding",
+        knob="guidance",
+        strengths=GUIDANCES,
+        run=run,
+    )
+
+
+def _guided(
+    loaded: Loaded,
+    fit: imagic.Fit,
+    seeds: Sequence[int],
+    guidance: float,
+    settings: EditSettings,
+) -> np.ndarray:
+    scales = (guidance, *settings.sampling.guidance[1:])
+    sampling = dataclasses.replace(settings.sampling, guidance=scales)
+    return imagic.render(loaded.cascade, loaded.params, fit, (1.0,), seeds, sampling)[0]
+
+
+def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:
+    """Samples under the target text: what the model draws without ever seeing the picture."""
+
+    def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
+        clock, null = _Clock(), _texts(loaded, "")
+        conds = [repeat(c, len(seeds)) for c in _texts(loaded, item.text)]
+        stages, sampling = loaded.params["stages"], settings.sampling
+        drawn = clock.measure(
+            "render", lambda: generate(loaded.cascade, stages, conds, null, seeds, sampling)
+        )
+        cost = clock.cost(len(seeds), 0, 0, _drawing_evaluations(settings))
+        return Outcome(to_reading_size(drawn[None]), cost)
+
+    strength = settings.sampling.guidance[0] or 1.0
+    return Contender(name=TEXT_ONLY, knob="", strengths=(strength,), run=run)
+
+
+def _copy(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
+    picture = item.picture(64)
+    many = np.broadcast_to(picture, (len(strengths), len(seeds), *picture.shape))
+    return Outcome(np.array(many), Cost(0.0, 0.0, 0.0, 0, 0, 0.0, _peak_mib()))
+
+
+def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Contender:
+    """A method of `editors.methods` under its default settings.
+
+    Raises:
+        UserError: it refuses this model, or wants what this benchmark cannot give.
+    """
+    if reason := method.refuses(loaded.cascade):
+        raise UserError(f"--methods: {method.name}: {reason}")
+    lacking = set(method.needs) - {"source text", "mask", "words", "gradients", "attention"}
+    if lacking:
+        raise UserError(
+            f"--methods: {method.name} needs {', '.join(sorted(lacking))}, which this benchmark"
+            " does not give"
+        )
+    wants = method.needs | method.takes
+    given = tuple(w for w in ("source text", "mask") if w in wants)
+    config, sampling = method.config(), settings.sampling
+
+    def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
+        clock, model = _Clock(), (loaded.cascade, loaded.params)
+        key = jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed)
+        inputs = Inputs(
+            _image(loaded, item),
+            _texts(loaded, item.text),
+            _texts(loaded, ""),
+            source=_texts(loaded, item.source_text) if "source text" in given else None,
+            mask=_edit_mask(item, loaded.cascade.size) if "mask" in given else None,
+            words=(
+                align(loaded.cascade, item.source_text, item.text)
+                if "words" in method.needs
+                else None
+            ),
+        )
+        fit = clock.measure("fit", lambda: method.fit(*model, inputs, config, sampling, key))
+
+        def drawn() -> np.ndarray:
+            base = method.render(*model, inputs, fit, config, sampling, strengths, seeds)
+            return enlarge(*model, inputs, base, seeds, sampling)
+
+        pictures = clock.measure("render", drawn)
+        costs = [method.cost(config, sampling, s) for s in strengths]
+        each = float(np.mean([c.render for c in costs]))
+        cost = clock.cost(len(seeds) * len(strengths), 0, max(c.fit for c in costs), each)
+        return Outcome(to_reading_size(pictures), cost)
+
+    return Contender(
+        name=method.name,
+        knob=method.knob,
+        strengths=method.strengths,
+        run=run,
+        given=given,
+    )
+
+
+def _edit_mask(item: Item, size: int) -> jax.Array:
+    """1 where the ideal edit changes the picture: more than a user could draw."""
+    source, ideals = item.pictures()
+    mask = np.max([1.0 - background_mask(source, x) for x in ideals], axis=0)
+    enlarged = jax.image.resize(jnp.asarray(mask, jnp.float32), (size, size), "nearest")
+    return enlarged[None, :, :, None]

@@ -1,0 +1,90 @@
+"""Figures and `report.html` of a Flatland run, from its rows and saved pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image as pil
+
+from imagic_jax.evaluation import figures, flatland_report, manifest, plots
+from imagic_jax.evaluation.anchors import PREFIX
+from imagic_jax.evaluation.contenders import titles_and_knobs
+from imagic_jax.evaluation.flatland_report import Results
+from imagic_jax.evaluation.items import Item
+from imagic_jax.evaluation.tables import AUTO
+from imagic_jax.evaluation.units import pictures_file
+from imagic_jax.jobs import output
+from imagic_jax.report.benchmark_page import benchmark_page
+
+_RANDOM, _WORST, _STRIPS = 12, 8, 3  # items shown
+
+
+def write(results: Results, notes: Sequence[str], out: Path) -> None:
+    """Writes OUT/figures/*.png and *.svg, and OUT/report.html."""
+    titles, knobs = titles_and_knobs()
+    drawn = {}
+    with plots.style():
+        for stem, (caption, figure) in plots.figures(results, titles, knobs).items():
+            path = out / "figures" / stem
+            plots.save(figure, path)
+            drawn[caption] = path.with_suffix(".svg").read_text()
+    sheets = {}
+    for stem, (caption, sheet) in _sheets(results, out).items():
+        output.save_picture(sheet, out / "figures" / f"{stem}.png")
+        sheets[caption] = sheet
+    page = benchmark_page(
+        f"Flatland benchmark, {results.part} items",
+        [*notes, *results.notes],
+        results.problems,
+        flatland_report.grids(results),
+        drawn,
+        sheets,
+    )
+    output.write_text(out / "report.html", page)
+
+
+def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
+    """Contact sheets and strips: {file stem: (caption, picture)}."""
+    titles, _ = titles_and_knobs()
+    methods = [m for m in results.found if not m.startswith(PREFIX) and m != AUTO]
+    chosen = {m: results.chosen[m] for m in methods}
+    there = {
+        m: [i for i in _items(out, results.part) if pictures_file(out, m, i).is_file()]
+        for m in methods
+    }
+    every = [i for i in _items(out, results.part) if any(i in there[m] for m in methods)]
+    found: dict[str, tuple[str, pil.Image]] = {}
+    if every:
+        some = figures.by_hash(every, _RANDOM)
+        found["random-cases"] = (
+            f"{len(some)} items by the hash of their names, first seed",
+            figures.contact_sheet(some, out, chosen, titles),
+        )
+    for method in methods:
+        if method.startswith("imagic") and there[method]:
+            bad = figures.worst(there[method], results.found[method], chosen[method], _WORST)
+            found[f"worst-cases-{method}"] = (
+                f"The {len(bad)} worst items of {titles.get(method, method)}",
+                figures.contact_sheet(bad, out, chosen, titles),
+            )
+    both = [i for i in there.get("imagic", []) if i in there.get("imagic_no_tuning", [])]
+    if both:
+        found["fig7-ablation"] = (
+            "The pre-trained model and the tuned one over eta (the paper's Fig. 7)",
+            figures.ablation_strip(
+                figures.by_hash(both, _STRIPS), out, "imagic", "imagic_no_tuning"
+            ),
+        )
+    if there.get("imagic"):
+        seeds = results.found["imagic"].rows.shape[1]
+        first = figures.by_hash(there["imagic"], 1)[0]
+        found["fig15-seeds"] = (
+            "Seeds over eta (the paper's Fig. 15), Imagic",
+            figures.seed_strip(first, out, "imagic", seeds),
+        )
+    return found
+
+
+def _items(out: Path, part: str) -> list[Item]:
+    path = out / "manifest.json"
+    return manifest.read(json.loads(path.read_text())[part]) if path.is_file() else []

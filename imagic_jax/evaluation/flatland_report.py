@@ -1,0 +1,278 @@
+"""Everything that is made from the rows of a Flatland run: tables, answers, summaries of sweeps.
+
+One call makes all of it again from `rows.jsonl`; nothing is kept between.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imagic_jax.evaluation import checks, curves, statistics, tables
+from imagic_jax.evaluation.anchors import PREFIX
+from imagic_jax.evaluation.checks import Check, says
+from imagic_jax.evaluation.rows import plain
+from imagic_jax.evaluation.statistics import Comparison, Interval
+from imagic_jax.evaluation.tables import Column, Line, Row, Sweep
+from imagic_jax.jobs import output
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run says.
+
+    Attributes:
+        part: "test" or "validation".
+        found: sweeps of the part, by method.
+        chosen: the strength of every method.
+        factors, pixels, costs: tables.
+        kinds: joint success by kind of edit and split.
+        comparisons: Imagic against every other method, with Holm's p.
+        summaries: of every sweep, by method and name.
+        answers: C1-C6.
+        problems: what is missing or broken, in sentences.
+        notes: how the tables were made.
+    """
+
+    part: str
+    found: dict[str, Sweep]
+    chosen: dict[str, float]
+    factors: list[Line]
+    pixels: list[Line]
+    costs: list[Line]
+    kinds: dict[str, dict[str, Interval]]
+    comparisons: dict[str, tuple[Comparison, float]]
+    summaries: dict[str, dict[str, Interval]]
+    answers: list[Check]
+    problems: list[str]
+    notes: list[str]
+
+
+def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
+    """Everything from rows; `options` are those of `statistics.bootstrap`.
+
+    Raises:
+        UserError: the rows were scored in another way.
+    """
+    found, validation = tables.sweeps(rows, part), tables.sweeps(rows, "validation")
+    notes = []
+    if "imagic" in found and (
+        auto := tables.choosing_eta(found["imagic"], validation.get("imagic"))
+    ):
+        found[tables.AUTO], tolerance = auto
+        notes.append(f"eta by score: fidelity may fall by {tolerance:g} dB, chosen on validation")
+    chosen = tables.chosen_strengths(found, validation)
+    methods = {m: s for m, s in found.items() if not m.startswith(PREFIX)}
+    learned = any(r.get("wclip") is not None for r in rows)
+    pixel_columns = tables.PIXEL_COLUMNS + (tables.LEARNED_COLUMNS if learned else ())
+    return Results(
+        part=part,
+        found=found,
+        chosen=chosen,
+        factors=tables.table(found, chosen, tables.FACTOR_COLUMNS, **options),
+        pixels=tables.table(found, chosen, pixel_columns, **options),
+        costs=tables.table(methods, chosen, tables.COST_COLUMNS, **options),
+        kinds=tables.by_kind(found, chosen, **options),
+        comparisons=tables.comparisons(found, chosen, **options),
+        summaries={m: summary(s, chosen[m], **options) for m, s in methods.items()},
+        answers=checks.checks(found, chosen, **options),
+        problems=problems(found),
+        notes=notes,
+    )
+
+
+def summary(sweep: Sweep, strength: float, **options: Any) -> dict[str, Interval]:
+    """What a whole sweep says: at the fixed strength, at best, and how much it trades."""
+    joint, kept = sweep.values("joint"), sweep.values("preservation")
+    done = sweep.values("read_success")
+    there = np.asarray((np.isfinite(joint) & np.isfinite(kept)).any(axis=(1, 2)))
+    joint, pair = joint[there], np.stack([kept, done], axis=-2)[there]
+    if not len(joint):
+        return {}
+    at = sweep.strengths.index(strength)
+    edits = [e for e, t in zip(sweep.edits, there, strict=True) if t]
+
+    def interval(values: np.ndarray, statistic: statistics.Statistic) -> Interval:
+        return statistics.bootstrap(values, statistic, edits, **options)
+
+    fixed = statistics.rate(joint[..., at], edits, **options)
+    if len(sweep.strengths) == 1:
+        return {"J_fix": fixed}
+    return {
+        "J_fix": fixed,
+        "J_orc": interval(joint, curves.oracle),
+        "J_orc - J_fix": interval(joint, lambda v: curves.oracle(v) - curves.fixed(v, at)),
+        "hypervolume": interval(pair, lambda v: curves.hypervolume(v[..., 0, :], v[..., 1, :])),
+        "hypervolume, hull": interval(
+            pair, lambda v: curves.hull_hypervolume(v[..., 0, :], v[..., 1, :])
+        ),
+        "success at preservation 0.9": interval(
+            pair, lambda v: curves.at_preservation(v[..., 0, :], v[..., 1, :], 0.9)
+        ),
+        "window": interval(joint, lambda v: curves.window(v).mean(axis=(-1, -2))),
+    }
+
+
+def problems(found: Mapping[str, Sweep]) -> list[str]:
+    """Pictures that are missing or broken, named: they are failed edits, or left out, not zeros."""
+    said = []
+    for method, sweep in found.items():
+        broken: dict[str, list[str]] = {}
+        for (i, k, e), row in np.ndenumerate(sweep.rows):
+            where = f"{sweep.items[i]} (seed {k}, strength {sweep.strengths[e]:g})"
+            if row is None:
+                broken.setdefault("not run", []).append(where)
+            elif row["fault"]:
+                broken.setdefault(row["fault"], []).append(where)
+        for fault, where in broken.items():
+            more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+            rule = "left out" if fault == "not run" else "counted as failed edits"
+            said.append(
+                f"{method}: {len(where)} pictures {fault}, {rule}: {', '.join(where[:3])}{more}"
+            )
+    everything = {i for s in found.values() for i in s.items}
+    for method, sweep in found.items():
+        lost = sorted(everything - set(sweep.items))
+        if lost:
+            said.append(
+                f"{method}: {len(lost)} of {len(everything)} items were not run:"
+                f" {', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
+            )
+    return said
+
+
+def cell_text(interval: Interval, digits: int) -> str:
+    """ "0.620 [0.51, 0.72]", or "-" where nothing is defined."""
+    if not np.isfinite(interval.estimate):
+        return "-"
+    if not np.isfinite(interval.low) or interval.low == interval.high:
+        return f"{interval.estimate:.{digits}f}"
+    return says(interval, digits)
+
+
+Grid = tuple[list[str], list[list[str]]]
+
+
+def grid(lines: Sequence[Line], columns: Sequence[Column]) -> Grid:
+    """A table as text: (head, body)."""
+    head = ["method", "strength", "n", *(c.title for c in columns), "broken"]
+    body = []
+    for row in lines:
+        strength = "" if row.strength is None else f"{row.strength:g}"
+        broken = str(row.faults) + (f" (+{row.missing} missing)" if row.missing else "")
+        cells = []
+        for c in columns:
+            of = f" (n={row.sources - row.left_out[c.key]})" if c.key in row.left_out else ""
+            text = cell_text(row.cells[c.key], c.digits)
+            cells.append(text if text == "-" else text + of)
+        body.append([row.method, strength, str(row.sources), *cells, broken])
+    return head, body
+
+
+def grids(r: Results) -> dict[str, Grid]:
+    """All tables as text, by title."""
+    pixel_columns = [
+        c
+        for c in (*tables.PIXEL_COLUMNS, *tables.LEARNED_COLUMNS)
+        if r.pixels and c.key in r.pixels[0].cells
+    ]
+    found = {
+        "What the reader says": grid(r.factors, tables.FACTOR_COLUMNS),
+        "What the pixels say": grid(r.pixels, pixel_columns),
+        "Cost": grid(r.costs, tables.COST_COLUMNS),
+    }
+    methods = [m for m in r.found if not m.startswith(PREFIX)]
+    if r.kinds:
+        found["JOINT by kind of edit"] = (
+            ["", *methods],
+            [
+                [k, *(cell_text(row.get(m, statistics.NOTHING), 3) for m in methods)]
+                for k, row in r.kinds.items()
+            ],
+        )
+    if r.comparisons:
+        found["Imagic against the others, JOINT"] = (
+            ["other", "difference", "p (sign flips)", "p (Holm)", "P(Imagic better) + P(tie) / 2"],
+            [
+                [
+                    m,
+                    cell_text(c.difference, 3),
+                    f"{c.p:.4f}",
+                    f"{p:.4f}",
+                    cell_text(c.superiority, 3),
+                ]
+                for m, (c, p) in r.comparisons.items()
+            ],
+        )
+    names = list(dict.fromkeys(n for s in r.summaries.values() for n in s))
+    if names:
+        found["Whole sweeps"] = (
+            ["method", *names],
+            [
+                [m, *(cell_text(s.get(n, statistics.NOTHING), 3) for n in names)]
+                for m, s in r.summaries.items()
+            ],
+        )
+    found["The paper's findings"] = (
+        ["check", "claim", "answer", "numbers"],
+        [list(a) for a in r.answers],
+    )
+    return found
+
+
+def markdown(r: Results, notes: Sequence[str]) -> str:
+    """All tables as Markdown."""
+    parts = [f"# Flatland, {r.part} items\n", *(f"* {n}" for n in (*notes, *r.notes, *r.problems))]
+    for title, (head, body) in grids(r).items():
+        parts += [f"\n## {title}\n", _line(head), "|---" * len(head) + "|", *map(_line, body)]
+    return "\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "/") for c in cells) + " |"
+
+
+def as_json(r: Results) -> dict[str, Any]:
+    """The numbers of all tables."""
+
+    def of_lines(lines: Sequence[Line]) -> list[dict[str, Any]]:
+        return [
+            {**row._asdict(), "cells": {k: v._asdict() for k, v in row.cells.items()}}
+            for row in lines
+        ]
+
+    return plain(
+        {
+            "part": r.part,
+            "chosen": r.chosen,
+            "factors": of_lines(r.factors),
+            "pixels": of_lines(r.pixels),
+            "costs": of_lines(r.costs),
+            "kinds": {k: {m: i._asdict() for m, i in v.items()} for k, v in r.kinds.items()},
+            "comparisons": {
+                m: {
+                    "difference": c.difference._asdict(),
+                    "superiority": c.superiority._asdict(),
+                    "p": c.p,
+                    "p_holm": p,
+                }
+                for m, (c, p) in r.comparisons.items()
+            },
+            "summaries": {
+                m: {n: i._asdict() for n, i in s.items()} for m, s in r.summaries.items()
+            },
+            "checks": [a._asdict() for a in r.answers],
+            "problems": r.problems,
+        }
+    )
+
+
+def write(r: Results, notes: Sequence[str], out: Path) -> str:
+    """Writes tables.json and tables.md; returns the latter."""
+    output.write_text(out / "tables.json", json.dumps(as_json(r), indent=1) + "\n")
+    text = markdown(r, notes)
+    output.write_text(out / "tables.md", text)
+    return text
