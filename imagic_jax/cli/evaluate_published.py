@@ -70,6 +70,8 @@ def main(values: flags.FlagValues, suite: str) -> None:
     kinds = tables.by_type(rows, known)
     named = tables.problems(benchmark, rows, [*wrong, *strange])
     text = tables.markdown(benchmark, table, known, choose, size, named, absent)
+    if not values.score_only:
+        text += _extras(methods, benchmark)
     if kinds:
         text += "\n\n" + tables.kinds_table(kinds, known)
     output.write_text(out / "table.md", text + "\n")
@@ -83,12 +85,13 @@ def _run(
 ) -> tuple[list[Any], list[Any]]:
     """Edits what is left of every method; (candidates, problems)."""
     from imagic_jax.cli.edit import apply_rendering, open_model
-    from imagic_jax.evaluation import editing, results
+    from imagic_jax.evaluation import benchmark_editors, editing, results
     from imagic_jax.jobs import memory, settings
     from imagic_jax.runtime.interrupt import stop_flag
 
     for method in methods:
-        settings.choice(method, "--methods", tuple(editing.METHODS))
+        settings.choice(method, "--methods", benchmark_editors.names())
+        benchmark_editors.extras(method, benchmark.items)  # refuses before anything is loaded
     apply_rendering(values, values.config)
     opened, notes = open_model(values, values.config)
     checked = settings.from_config(values.config, opened.cascade)
@@ -102,6 +105,15 @@ def _run(
             wrong += editing.run(benchmark, method, opened, checked, out, reporter, stop)
             candidates += results.candidates(method, out / method)
     return candidates, wrong
+
+
+def _extras(methods: Sequence[str], benchmark: Any) -> str:
+    """What methods were given besides picture and target text: their rows are no equals."""
+    from imagic_jax.evaluation import benchmark_editors
+
+    given = {m: benchmark_editors.extras(m, benchmark.items) for m in methods}
+    told = [f"* {m}: {', '.join(g)}" for m, g in given.items() if g]
+    return "\n".join(["\n\nGiven besides picture and target text:", "", *told]) if told else ""
 
 
 def _results(asked: str | None, image: Path, data: Path, methods: Sequence[str]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
+from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import pictures
@@ -31,6 +32,15 @@ class RunLengths(NamedTuple):
         for start, length in zip(self.runs[::2], self.runs[1::2], strict=True):
             flat[start : start + length] = True
         return flat.reshape(self.size, self.size)
+
+    def scaled(self, size: int) -> Bool[np.ndarray, "t t"]:
+        """The mask as annotated at another size, nearest pixels."""
+        return scaled_mask(self.decode(), size)
+
+
+def scaled_mask(mask: Bool[np.ndarray, "s s"], size: int) -> Bool[np.ndarray, "t t"]:
+    """A mask at another size, nearest pixels."""
+    return np.asarray(pil.fromarray(mask).resize((size, size), pil.Resampling.NEAREST))
 
 
 class EditItem(NamedTuple):

@@ -1,122 +1,32 @@
 """Running an editing method over a benchmark: one fixed protocol, every item, no hand.
 
 Every item gets the same settings and the same seeds: what `imagic edit` would draw for it. Each
-(eta, seed) has a folder of its own in the benchmark's published layout, so that every one of them
-is a result folder that others' scripts, `--score_only` and `imagic study` can read.
+(amount, seed) has a folder of its own in the benchmark's published layout, so that every one of
+them is a result folder that others' scripts, `--score_only` and `imagic study` can read.
 
     OUT/METHOD/settings.json      what decides the pictures
     OUT/METHOD/items.jsonl        one line per finished item, with the hashes of its pictures
     OUT/METHOD/eta1-seed0/...     results
 """
 
-import contextlib
-import dataclasses
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from imagic_jax.backbones.generate import drawing_programs
 from imagic_jax.backbones.registry import Opened
-from imagic_jax.editors import imagic
-from imagic_jax.evaluation import rows
+from imagic_jax.evaluation import benchmark_editors, rows
+from imagic_jax.evaluation.benchmark_editors import Editor
 from imagic_jax.evaluation.edit_items import Benchmark, EditItem, Problem
 from imagic_jax.jobs import output, pictures
-from imagic_jax.jobs.edit import encode_texts
-from imagic_jax.jobs.fitting import run_fit
-from imagic_jax.jobs.imagic_work import check_tuning, draw
-from imagic_jax.jobs.pictures import Source
 from imagic_jax.jobs.settings import EditSettings
-from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import NonFiniteLoss
 from imagic_jax.runtime.progress import Reporter
-
-
-class Variant(NamedTuple):
-    """One way in which a method draws its result."""
-
-    eta: float
-    seed: int
-
-    @property
-    def folder(self) -> str:
-        return f"eta{self.eta:g}-seed{self.seed}"
-
-
-@runtime_checkable
-class Editor(Protocol):
-    """A method, opened on a model and for a list of texts."""
-
-    variants: tuple[Variant, ...]
-
-    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
-        """Results in [-1, 1], one per variant; `work` may hold what a stopped run left.
-
-        Raises:
-            NonFiniteLoss: the optimisation diverged.
-            Interrupted: a stop was asked for; `work` holds the state.
-        """
-        ...
-
-
-class Imagic:
-    """`editors.imagic` with texts encoded, weights loaded and programs compiled once for all."""
-
-    def __init__(
-        self, opened: Opened, settings: EditSettings, items: Sequence[EditItem], stop: StopFlag
-    ):
-        self._cascade, self._settings, self._stop = opened.cascade, settings, stop
-        self.variants = tuple(Variant(e, s) for e in settings.etas for s in settings.seeds)
-        texts = list(dict.fromkeys(i.target_text for i in items))
-        self._null, *conds = encode_texts(opened, ["", *texts])
-        self._targets = dict(zip(texts, conds, strict=True))
-        self._params = {"stages": opened.load_stages()}
-        self._quiet = Reporter(quiet=True)
-
-    @contextlib.contextmanager
-    def compiled(self) -> Iterator["Imagic"]:
-        """Compiles all programs beside the first item's work."""
-        s, cascade = self._settings, self._cascade
-        like = next(iter(self._targets.values()))
-        fitting = imagic.fitting_programs(cascade, self._params, like, s.embedding, s.tuning)
-        drawing = drawing_programs(cascade, self._params["stages"], like, s.sampling)
-        with Ahead({**fitting, **drawing}) as self._ahead:
-            yield self
-
-    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
-        image, target = jnp.asarray(source.square), self._targets[item.target_text]
-        model = (self._cascade, self._params)
-        machine = (self._ahead, self._quiet, self._stop)
-        fit, _ = run_fit(*model, image, target, self._null, self._settings, work, *machine)
-        drawn, _ = draw(*model, fit, self._settings.etas, self._settings, *machine)
-        return drawn.reshape(-1, *drawn.shape[2:])
-
-
-@contextlib.contextmanager
-def open_imagic(
-    opened: Opened, settings: EditSettings, items: Sequence[EditItem], stop: StopFlag
-) -> Iterator[Editor]:
-    """Imagic, ready to edit `items`.
-
-    Raises:
-        UserError: the model cannot be tuned with these settings.
-    """
-    check_tuning(opened, settings)
-    with Imagic(opened, settings, items, stop).compiled() as editor:
-        yield editor
-
-
-#: Methods that can be run: name -> opener, a context manager that yields an `Editor`.
-METHODS: dict[str, Callable[..., contextlib.AbstractContextManager[Editor]]] = {
-    "imagic": open_imagic,
-}
 
 
 def run(
@@ -139,7 +49,7 @@ def run(
     about = {
         "weights": opened.fingerprint(),
         "data": benchmark.digest,
-        **rows.plain(dataclasses.asdict(settings)),
+        **rows.plain(benchmark_editors.decides(method, settings)),
     }
     output.same_run(folder / "settings.json", about)
     path = folder / "items.jsonl"
@@ -150,7 +60,7 @@ def run(
         progress = reporter.stage(method, len(benchmark.items), len(done))
         for note in _texts_lost(opened, left):
             reporter.warn(note)
-        with METHODS[method](opened, settings, left, stop) as editor:
+        with benchmark_editors.open_editor(method, opened, settings, left, stop) as editor:
             for item in left:
                 done[item.id] = _one(editor, item, opened.cascade.size, folder)
                 rows.append(path, done[item.id])

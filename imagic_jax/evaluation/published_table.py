@@ -59,17 +59,25 @@ def cluster_interval(
 
 
 def lines(rows: Sequence[Row], measures: Sequence[Measure], choose: Measure | None) -> list[Line]:
-    """The table's lines: each method at each eta, then the best of a method's whole sweep."""
+    """The table's lines: each method at each amount, then the best of a method's whole sweep."""
     found = []
     for method in dict.fromkeys(r["method"] for r in rows):
         mine = [r for r in rows if r["method"] == method]
-        etas = list(dict.fromkeys(r["eta"] for r in mine))
-        for eta in etas:
-            name = method if eta is None else f"{method}, eta = {eta:g}"
-            found.append(_line(name, [r for r in mine if r["eta"] == eta], measures, choose, True))
-        if len(etas) > 1 and choose is not None:
-            found.append(_line(f"{method}, eta and seed picked", mine, measures, choose, False))
+        amounts = list(dict.fromkeys(r["amount"] for r in mine))
+        for amount in amounts:
+            some = [r for r in mine if r["amount"] == amount]
+            found.append(_line(_at(some[0]), some, measures, choose, True))
+        if len(amounts) > 1 and choose is not None:
+            name = f"{method}, {mine[0]['knob']} and seed picked"
+            found.append(_line(name, mine, measures, choose, False))
     return found
+
+
+def _at(row: Row) -> str:
+    """A method and its amount: "imagic, eta = 0.5"."""
+    if row["amount"] is None:
+        return row["method"]
+    return f"{row['method']}, {row['knob']} = {row['amount']:g}"
 
 
 def by_type(rows: Sequence[Row], measures: Sequence[Measure]) -> list[Line]:
@@ -155,9 +163,7 @@ def problems(
 
 
 def _who(row: Row) -> str:
-    if row["eta"] is None:
-        return row["method"]
-    return f"{row['method']}, eta = {row['eta']:g}, seed {row['seed']}"
+    return _at(row) if row["seed"] is None else f"{_at(row)}, seed {row['seed']}"
 
 
 def markdown(

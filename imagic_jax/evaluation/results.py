@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image as pil
 
 from imagic_jax.errors import UserError
@@ -20,8 +20,8 @@ from imagic_jax.evaluation.edit_items import (
     Benchmark,
     EditItem,
     Problem,
-    RunLengths,
     find_output,
+    scaled_mask,
     strangers,
 )
 from imagic_jax.evaluation.measures import Edits, Measure
@@ -30,7 +30,7 @@ from imagic_jax.runtime.progress import Reporter
 
 COPY = "copy"  # the source handed back: the anchor that every table shows
 _BATCH = 16
-_VARIANT = re.compile(r"eta(-?[\d.]+(?:e-?\d+)?)-seed(\d+)$")
+_VARIANT = re.compile(r"([a-z_]+)(-?[\d.]+(?:e[-+]?\d+)?)-seed(\d+)$")
 
 
 class Candidate(NamedTuple):
@@ -38,12 +38,13 @@ class Candidate(NamedTuple):
 
     method: str
     folder: Path | None  # None: the sources themselves
-    eta: float | None = None
+    knob: str | None = None  # "eta" or another method's amount of the edit, where it is known
+    amount: float | None = None
     seed: int | None = None
 
 
 def candidates(method: str, folder: Path) -> list[Candidate]:
-    """A method's result folders: its (eta, seed) folders as `editing.run` leaves them, or itself.
+    """A method's result folders: one per amount and seed as `editing.run` leaves them, or itself.
 
     Raises:
         UserError: there is no such folder.
@@ -56,8 +57,8 @@ def candidates(method: str, folder: Path) -> list[Candidate]:
     found = []
     for path in folder.iterdir():
         if path.is_dir() and (match := _VARIANT.match(path.name)):
-            found.append(Candidate(method, path, float(match[1]), int(match[2])))
-    found.sort(key=lambda c: (c.eta, c.seed))
+            found.append(Candidate(method, path, match[1], float(match[2]), int(match[3])))
+    found.sort(key=lambda c: (c.knob, c.amount, c.seed))
     return found or [Candidate(method, folder)]
 
 
@@ -122,7 +123,7 @@ def score(
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(k) for k in ("item", "method", "eta", "seed"))
+    return tuple(row.get(k) for k in ("item", "method", "knob", "amount", "seed"))
 
 
 def _about(benchmark: Benchmark, item: EditItem, of: Candidate, size: int) -> dict[str, Any]:
@@ -134,7 +135,8 @@ def _about(benchmark: Benchmark, item: EditItem, of: Candidate, size: int) -> di
         "group": item.group,
         "edit_type": item.edit_type,
         "method": of.method,
-        "eta": of.eta,
+        "knob": of.knob,
+        "amount": of.amount,
         "seed": of.seed,
         "size": size,
         "sha256": None,
@@ -167,13 +169,10 @@ def _pair(
             row["problems"].append([read.what, read.detail])
             return None
         result, row["pixels"] = read
-    mask = None if item.mask is None else _scaled(item.mask, size)[None]
+    mask = None
+    if item.mask is not None:
+        mask = scaled_mask(piebench.edit_mask(item.mask), size)[None]
     return Edits(source[None], result[None], (item.target_text,), (item.source_text,), mask)
-
-
-def _scaled(mask: RunLengths, size: int) -> Bool[np.ndarray, "s s"]:
-    whole = pil.fromarray(piebench.edit_mask(mask))
-    return np.asarray(whole.resize((size, size), pil.Resampling.NEAREST))
 
 
 def _read(
@@ -228,7 +227,7 @@ def _folders(
     for candidate in those:
         if candidate.folder is None:
             continue
-        mine = [r for r in found if (r["method"], r["eta"], r["seed"]) == _of(candidate)]
+        mine = [r for r in found if _key(r)[1:] == (candidate.method, *candidate[2:])]
         others = strangers(candidate.folder, benchmark.items)
         if all(r["sha256"] is None for r in mine):
             has = f"it holds {others[0]} and the like" if others else "it holds no picture"
@@ -238,7 +237,3 @@ def _folders(
             )
         problems += [Problem("file of no item", o, "", candidate.method) for o in others]
     return problems
-
-
-def _of(candidate: Candidate) -> tuple[str, float | None, int | None]:
-    return candidate.method, candidate.eta, candidate.seed

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image as pil
 
-from imagic_jax.evaluation import editing
+from imagic_jax.evaluation import benchmark_editors
+from imagic_jax.evaluation.benchmark_editors import Variant
 from imagic_jax.jobs.pictures import load_source
 from imagic_jax.runtime.loop import NonFiniteLoss
 
@@ -117,8 +118,10 @@ def test_the_authors_results_are_scored_without_a_model(imagic, ted, monkeypatch
 def test_piebench_from_end_to_end(imagic, preset, tmp_path):
     pie = data.write_piebench(tmp_path / "pie")
     flags = [f"--config={preset}", "--suite=piebench", f"--data={pie}", "--out=p", "--quiet"]
-    code, out, err = imagic("evaluate", *flags, "--eta=1", "--score_size=64")
+    flags += ["--methods=imagic,sdedit", "--eta=1", "--score_size=64"]
+    code, out, err = imagic("evaluate", *flags)
     assert code == 0, err
+    assert "| sdedit, strength = 0.6 | 4 |" in out
     assert "| imagic, eta = 1 | 4 |" in out
     assert "* data: 1 x mask empty: 200000000003" in out
     assert "psnr_background not defined: 900000000002" in out
@@ -130,7 +133,7 @@ def test_piebench_from_end_to_end(imagic, preset, tmp_path):
 class Fake:
     """An editor that hands the source back, and fails where its name says so."""
 
-    variants = (editing.Variant(0.5, 0), editing.Variant(1.0, 0))
+    variants = (Variant("eta", 0.5, 0), Variant("eta", 1.0, 0))
 
     def __init__(self):
         self.asked = []
@@ -148,7 +151,8 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     editor = Fake()
-    monkeypatch.setitem(editing.METHODS, "imagic", lambda *_: contextlib.nullcontext(editor))
+    opener = lambda *_: contextlib.nullcontext(editor)  # noqa: E731
+    monkeypatch.setattr(benchmark_editors, "open_editor", opener)
     return editor
 
 

@@ -149,13 +149,14 @@ def test_folders_of_a_sweep_are_told_apart(tmp_path):
     for name in ("eta1-seed0", "eta0.5-seed10", "eta0.5-seed2", "eta-0.5-seed0", "work"):
         (tmp_path / name).mkdir()
     found = results.candidates("imagic", tmp_path)
-    assert [(c.eta, c.seed) for c in found] == [(-0.5, 0), (0.5, 2), (0.5, 10), (1.0, 0)]
+    assert [(c.amount, c.seed) for c in found] == [(-0.5, 0), (0.5, 2), (0.5, 10), (1.0, 0)]
 
 
-def row(item, value, eta=0.5, seed=0, group=None, clip=0.0):
+def row(item, value, amount=0.5, seed=0, group=None, clip=0.0):
     return {
-        "item": item, "group": group or item, "edit_type": None, "method": "imagic", "eta": eta,
-        "seed": seed, "problems": [], "scores": {"psnr_source": value, "clip": clip},
+        "item": item, "group": group or item, "edit_type": None, "method": "imagic",
+        "knob": "eta", "amount": amount, "seed": seed, "problems": [],
+        "scores": {"psnr_source": value, "clip": clip},
     }  # fmt: skip
 
 
@@ -164,7 +165,7 @@ CLIP = Measure(id="clip", title="CLIP", compute=measures.source_psnr, alignment=
 
 def test_seeds_are_averaged_first_and_the_best_has_columns_of_its_own():
     rows = [row("a", 10.0, clip=0.2), row("a", 20.0, seed=1, clip=0.1), row("b", 30.0)]
-    rows += [row("a", 5.0, eta=1.0, clip=0.9), row("b", 7.0, eta=1.0, clip=0.8)]
+    rows += [row("a", 5.0, amount=1.0, clip=0.9), row("b", 7.0, amount=1.0, clip=0.8)]
     low, high, picked = published_table.lines(rows, [*PLAIN, CLIP], CLIP)
     assert low.fixed["psnr_source"].mean == (15.0 + 30.0) / 2
     assert low.best["psnr_source"].mean == (10.0 + 30.0) / 2
