@@ -47,6 +47,8 @@ def main(values: flags.FlagValues, suite: str) -> None:
     if values.data is None:
         raise UserError(f"--data is missing: say where {suite} lies, e.g. --data=tedbench")
     methods = list(dict.fromkeys(settings.listed(values.methods or "imagic", "--methods")))
+    if results.COPY in methods:
+        raise UserError("--methods: copy is always there, as the first line of the table")
     size = settings.whole(values.score_size, "--score_size", 16, 4096)
     data, out = Path(values.data), Path(values.out or f"imagic_out/evaluate-{suite}")
     output.check_writable(out)

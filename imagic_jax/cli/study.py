@@ -31,7 +31,12 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "quality", False, "also ask which is of better quality", flag_values=values
     )
-    text("analyse", None, "FILE,..: answers that raters saved", flag_values=values)
+    text(
+        "analyse",
+        None,
+        "FILE,..: answers that raters saved, or a folder of them",
+        flag_values=values,
+    )
     text("design", None, "DIR: the study that was answered", flag_values=values)
 
 
@@ -112,7 +117,10 @@ def _analyse(values: flags.FlagValues) -> None:
         raise UserError("--design is missing: name the folder that imagic study made")
     folder = Path(values.design)
     key = study_answers.read_key(folder)
-    paths = [Path(p) for p in settings.listed(values.analyse, "--analyse")]
+    paths: list[Path] = []
+    for name in settings.listed(values.analyse, "--analyse"):
+        found = sorted(Path(name).glob("*.json")) if Path(name).is_dir() else [Path(name)]
+        paths += found
     text, record, left_out = [], {}, []
     for number, question in enumerate(key["questions"]):
         raters, left_out = study_answers.read(paths, key, number)

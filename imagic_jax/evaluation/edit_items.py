@@ -5,6 +5,7 @@ every table counts and names.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import pictures
+from imagic_jax.jobs.pictures import Source
 
 #: Endings under which a result may lie; the published one is tried first.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -73,6 +75,7 @@ class Benchmark(NamedTuple):
     problems: tuple[Problem, ...] = ()
     strips: bool = False  # results may be strips of squares whose last one counts (PIE-Bench)
     digest: str = ""  # a short hash of what is asked: pictures by content, texts, masks
+    notes: tuple[str, ...] = ()  # what was done to pictures in reading them
 
     @property
     def listed(self) -> int:
@@ -98,7 +101,7 @@ def make(suite: str, folder: Path, items: Iterable[EditItem], *, strips: bool = 
     good: list[EditItem] = []
     bad: list[Problem] = []
     groups: dict[str, str] = {}
-    looked: dict[Path, str | Problem] = {}
+    looked: dict[Path, Source | Problem] = {}
     outputs: set[str] = set()
     asked: list[Any] = []
     for item in items:
@@ -111,24 +114,33 @@ def make(suite: str, folder: Path, items: Iterable[EditItem], *, strips: bool = 
             bad.append(Problem("listed twice", f"{item.id} (again)", f"as {item.output}"))
         else:
             outputs.add(item.output)
-            group = groups.setdefault(seen, item.image.name)
+            group = groups.setdefault(seen.digest, item.image.name)
             good.append(item._replace(group=group))
-            asked.append((seen, item.id, item.target_text, item.source_text, item.mask))
+            asked.append((seen.digest, item.id, item.target_text, item.source_text, item.mask))
     if not good:
         first = f": {bad[0].detail}" if bad else ""
         raise UserError(f"--data: {folder} holds no usable item of {suite}{first}")
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
-    return Benchmark(suite, tuple(good), tuple(bad), strips, digest)
+    return Benchmark(suite, tuple(good), tuple(bad), strips, digest, _notes(looked.values()))
 
 
-def _look_at(item: EditItem) -> str | Problem:
-    """The SHA-256 of an item's picture, or what is wrong with it."""
+def _look_at(item: EditItem) -> Source | Problem:
+    """An item's picture, small, or what is wrong with it."""
     if not item.image.is_file():
         return Problem("picture missing", item.id, f"there is no file {item.image}")
     try:
-        return pictures.load_source(item.image, 64).digest
+        seen = pictures.load_source(item.image, pictures.SMALLEST)
     except UserError as error:
         return Problem("picture unreadable", item.id, str(error).removeprefix("--image: "))
+    height, width = seen.upright.shape[:2]
+    cut = ("its middle square was cut out",) if height != width else ()
+    return seen._replace(upright=seen.upright[:0], notes=(*cut, *seen.notes))
+
+
+def _notes(looked: Iterable[Source | Problem]) -> tuple[str, ...]:
+    """How many pictures each thing was done to."""
+    count = Counter(n for s in looked if isinstance(s, Source) for n in s.notes)
+    return tuple(f"{n} x {note}" for note, n in count.items())
 
 
 def inside(folder: Path, name: str, where: str) -> Path:

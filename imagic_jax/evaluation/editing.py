@@ -82,6 +82,8 @@ def _one(editor: Editor, item: EditItem, size: int, folder: Path) -> dict[str, A
     problems: list[tuple[str, str]] = []
     try:
         drawn = editor.edit(item, pictures.load_source(item.image, size), work)
+    except Interrupted as error:
+        raise Interrupted(f"{error}, {item.id}; the same command goes on") from error
     except NonFiniteLoss as error:
         problems.append(("fit diverged", str(error)))
         drawn = np.zeros((0, size, size, 3), np.float32)

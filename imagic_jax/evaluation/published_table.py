@@ -181,6 +181,7 @@ def markdown(
         f"{benchmark.suite}: {len(benchmark.items)} of {benchmark.listed} listed items,"
         f" {groups} pictures; compared at {size} x {size} pixels; mean [95 % interval over"
         " pictures].",
+        *([f"Read with: {'; '.join(benchmark.notes)}."] if benchmark.notes else []),
         "",
         *_rows(table, measures, choose, len(benchmark.items)),
         "",

@@ -34,35 +34,15 @@ def write(
         UserError: the folder holds something else, or a picture cannot be read.
     """
     output.check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "key.json").is_file():
+    path = folder / "key.json"
+    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
         raise UserError(f"--to: {folder} is not empty and no study; choose another folder")
-    shutil.rmtree(folder / "page", ignore_errors=True)
-    (folder / "page" / "pictures").mkdir(parents=True)
+    fresh = folder / ".page"
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "pictures").mkdir(parents=True)
     rng = random.Random(f"names/{seed}")
-    save = _Pictures(folder / "page" / "pictures", rng.randbytes(16), _side(forms))
-    shown, key = [], {}
-    for number, form in enumerate(forms, 1):
-        page = []
-        for trial in form:
-            name = rng.randbytes(6).hex()
-            page.append(
-                {
-                    "id": name,
-                    "text": trial.entry.text,
-                    "input": save(trial.entry.input),
-                    "left": save(trial.picture(trial.left)),
-                    "right": save(trial.picture(trial.right)),
-                }
-            )
-            key[name] = {
-                "form": number,
-                "kind": trial.kind,
-                "item": trial.entry.item,
-                "group": trial.entry.group,
-                "left": trial.left,
-                "right": trial.right,
-            }
-        shown.append(page)
+    save = _Pictures(fresh / "pictures", rng.randbytes(16), _side(forms))
+    shown, key = _named(forms, save, rng)
     questions = [QUESTION, QUALITY] if quality else [QUESTION]
     public: dict[str, Any] = {
         "schema": SCHEMA,
@@ -72,11 +52,42 @@ def write(
         "forms": shown,
     }
     study = design_hash(public)
+    if path.is_file() and f'"{study}"' not in path.read_text():
+        shutil.rmtree(fresh)
+        raise UserError(
+            f"--to: {folder} holds another study, whose answers need its key; choose another folder"
+        )
     record = {"schema": SCHEMA, "study": study, "seed": seed, "methods": list(methods)}
     record |= {"questions": questions, "forms": len(forms), "trials": key}
-    output.write_text(folder / "page" / "index.html", study_page({**public, "study": study}))
-    output.write_text(folder / "key.json", json.dumps(record, indent=1) + "\n")
+    output.write_text(fresh / "index.html", study_page({**public, "study": study}))
+    output.write_text(path, json.dumps(record, indent=1) + "\n")
+    shutil.rmtree(folder / "page", ignore_errors=True)
+    fresh.rename(folder / "page")
     return study
+
+
+def _named(
+    forms: Sequence[Sequence[Trial]], save: "_Pictures", rng: random.Random
+) -> tuple[list[list[dict[str, str]]], dict[str, dict[str, Any]]]:
+    """The trials as raters see them, form by form, and what they are, by id."""
+    shown, key = [], {}
+    for number, form in enumerate(forms, 1):
+        page = []
+        for trial in form:
+            name = rng.randbytes(6).hex()
+            left, right = (save(trial.picture(m)) for m in (trial.left, trial.right))
+            given = {"input": save(trial.entry.input), "left": left, "right": right}
+            page.append({"id": name, "text": trial.entry.text, **given})
+            key[name] = {
+                "form": number,
+                "kind": trial.kind,
+                "item": trial.entry.item,
+                "group": trial.entry.group,
+                "left": trial.left,
+                "right": trial.right,
+            }
+        shown.append(page)
+    return shown, key
 
 
 def _side(forms: Sequence[Sequence[Trial]]) -> int:

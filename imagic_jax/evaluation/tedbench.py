@@ -77,8 +77,11 @@ def load_plus(folder: Path, unpacked: Path) -> Benchmark:
             f"--data: {folder} is no TEdBench++: it must hold tedbench++.csv and originals/, and"
             f" holds {len(found) or 'no'} CSV files"
         )
-    with found[0].open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with found[0].open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"--data: {found[0]} is no table in UTF-8 ({error})") from error
     if not rows:
         raise UserError(f"--data: {found[0]} lists no edits")
     return edit_items.make("tedbench++", folder, list(_items(folder, found[0], rows)))

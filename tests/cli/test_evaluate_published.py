@@ -203,6 +203,7 @@ def test_a_stop_is_heard_between_items(imagic, preset, ted, fake, monkeypatch, t
         ([], "--data is missing"),
         (["--data=nowhere"], "there is no folder nowhere"),
         (["--data=tedbench", "--methods=magic"], "--methods must be one of imagic"),
+        (["--data=tedbench", "--methods=copy"], "copy is always there"),
         (["--data=tedbench", "--score_size=big"], "--score_size must be a number"),
         (["--data=tedbench", "--choose_by=beauty"], "no score 'beauty'"),
         (["--data=tedbench", "--count=0"], "--count must be a whole number"),

@@ -32,6 +32,9 @@ def test_from_folders_to_a_table(imagic, folders):
     kinds = ["fair", "fair", "left", "careless"] * 4
     paths = people.write_answers(folders / "answers", key, kinds, better)
     (folders / "torn.json").write_text(paths[0].read_text()[:50])
+    for files in ("answers,torn.json", ",".join(str(p) for p in paths)):
+        code, _, err = imagic("study", f"--analyse={files}", "--design=s")
+        assert code == 0, err
     files = ",".join(str(p) for p in [*paths, folders / "torn.json"])
     code, out, err = imagic("study", f"--analyse={files}", "--design=s")
     assert code == 0, err

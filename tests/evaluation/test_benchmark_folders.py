@@ -22,6 +22,10 @@ def test_names_and_texts_are_the_authors(ted, tmp_path):
     assert [i.output for i in benchmark.items] == list(data.RESULTS)
     assert [(i.image.name, i.target_text) for i in benchmark.items] == list(data.EDITS)
     assert not benchmark.problems
+    assert benchmark.notes == (
+        "4 x its middle square was cut out",
+        "1 x transparent parts were put on white",
+    )
 
 
 def test_items_of_one_picture_are_one_group_whatever_its_names(ted, tmp_path):
@@ -114,6 +118,9 @@ def test_tedbench_plus_is_a_table(ted, tmp_path):
     (ted / "tedbench++.csv").write_text("img_name;target_text\nbird.png;A bird\n")
     with pytest.raises(UserError, match="has no img_name"):
         published.load("tedbench++", ted, tmp_path)
+    (ted / "tedbench++.csv").write_bytes(b"img_name,target_text\nbird.png,\xff\n")
+    with pytest.raises(UserError, match="no table in UTF-8"):
+        published.load("tedbench++", ted, tmp_path)
 
 
 def write_parquet(path, rows):
@@ -203,7 +210,7 @@ def test_masks_are_decoded_as_the_reference_does():
         ({"editing_type_id": "12"}, r"must be 0\.\.9"),
         ({"editing_type_id": 1}, "no editing_type_id"),
         ({"editing_prompt": "[]"}, "empty editing_prompt"),
-        ({"image_path": "/etc/passwd"}, "there is no file|no path inside"),
+        ({"image_path": "/etc/passwd"}, "no path inside"),
     ],
 )
 def test_mappings_of_another_form_are_refused(tmp_path, change, named):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import shutil
 from collections import Counter
 
 import benchmark_folders as data
@@ -76,6 +77,7 @@ def test_the_known_answer_stands_against_another_picture(ted, tmp_path):
         assert {gold.left, gold.right} == {study_design.TRUTH, study_design.UNRELATED}
         assert gold.picture(study_design.TRUTH).parent.name == "truth"
         assert gold.unrelated not in {e.input for e in [gold.entry]}
+    shutil.rmtree(tmp_path / "study")
     without, _, _ = make(ted, tmp_path, truth=False)
     assert not [t for form in without for t in form if t.kind == "gold"]
 
@@ -85,8 +87,10 @@ def test_the_design_is_the_seeds(ted, tmp_path):
     first = (tmp_path / "study" / "page" / "index.html").read_text()
     make(ted, tmp_path, seed=1)
     assert (tmp_path / "study" / "page" / "index.html").read_text() == first
-    make(ted, tmp_path, seed=2)
-    assert (tmp_path / "study" / "page" / "index.html").read_text() != first
+    with pytest.raises(UserError, match="holds another study"):
+        make(ted, tmp_path, seed=2)
+    assert (tmp_path / "study" / "page" / "index.html").read_text() == first
+    assert sorted(p.name for p in (tmp_path / "study").iterdir()) == ["key.json", "page"]
 
 
 def test_the_page_names_no_method_and_its_pictures_are_alike(ted, tmp_path):
