@@ -39,7 +39,7 @@ def define(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues, suite: str) -> None:
     """Runs methods unless --score_only, scores, and prints the table."""
-    from imagic_jax.evaluation import measures, published, results
+    from imagic_jax.evaluation import measures, published, published_sheet, results
     from imagic_jax.evaluation import published_table as tables
     from imagic_jax.jobs import output, settings
     from imagic_jax.runtime.progress import Reporter
@@ -76,6 +76,8 @@ def main(values: flags.FlagValues, suite: str) -> None:
         text += _extras(methods, benchmark)
     if kinds:
         text += "\n\n" + tables.kinds_table(kinds, known)
+    sheet = published_sheet.sheet(benchmark, those, rows, known[0])
+    output.save_picture(sheet, out / "sheet.png")
     output.write_text(out / "table.md", text + "\n")
     output.write_text(out / "table.json", json.dumps(_record(table, kinds, named), indent=2) + "\n")
     print(text)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as pil
 
 from imagic_jax.errors import UserError
-from imagic_jax.evaluation import measures, published, published_table, results
+from imagic_jax.evaluation import measures, published, published_sheet, published_table, results
 from imagic_jax.evaluation.measures import Measure
 from imagic_jax.evaluation.published_table import cluster_interval
 from imagic_jax.evaluation.results import COPY, Candidate
@@ -150,6 +150,23 @@ def test_folders_of_a_sweep_are_told_apart(tmp_path):
         (tmp_path / name).mkdir()
     found = results.candidates("imagic", tmp_path)
     assert [(c.amount, c.seed) for c in found] == [(-0.5, 0), (0.5, 2), (0.5, 10), (1.0, 0)]
+
+
+def test_the_sheet_shows_the_first_by_hash_and_the_worst(ted, imagic, tmp_path):
+    (imagic / data.RESULTS[0]).unlink()
+    those = [Candidate(COPY, None), *results.candidates("imagic", imagic)]
+    rows, _ = score(ted, those, tmp_path)
+    worst = min(
+        (r for r in rows if r["method"] == "imagic" and r.get("scores")),
+        key=lambda r: r["scores"]["psnr_source"],
+    )["item"]
+    assert published_sheet._worst_first(ted, rows, PLAIN[0])[0].id == worst
+    order = published_sheet.by_hash(ted.items)
+    assert order == published_sheet.by_hash(ted.items[::-1])
+    sheet = published_sheet.sheet(ted, those, rows, PLAIN[0], first=5, worst=2)
+    both = published_sheet.sheet(ted, those, rows, PLAIN[0], first=7, worst=2)
+    assert sheet.size == both.size  # five and two, or seven and none that is left
+    assert sheet.width > 2 * 160
 
 
 def row(item, value, amount=0.5, seed=0, group=None, clip=0.0):
