@@ -41,14 +41,31 @@ UNET, VAE = ["diffusers", "UNet2DConditionModel"], ["diffusers", "AutoencoderKL"
 CLIP, CLIP_TOKENS = ["transformers", "CLIPTextModel"], ["transformers", "CLIPTokenizer"]
 
 
-def write_sd(folder: Path, prediction: str = "epsilon") -> Path:
-    """A `StableDiffusionPipeline` of 128 pixels."""
+SMALL_UNET = {
+    "sample_size": 8,
+    "layers_per_block": 1,
+    "block_out_channels": [16, 32],
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}
+SMALL_VAE = {
+    "sample_size": 16,
+    "layers_per_block": 1,
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+}
+
+
+def write_sd(folder: Path, prediction: str = "epsilon", small: bool = False) -> Path:
+    """A `StableDiffusionPipeline` of 128 pixels; `small`: of 16, with two levels, one attended."""
     _index(
         folder, "StableDiffusionPipeline", unet=UNET, vae=VAE, text_encoder=CLIP,
         tokenizer=CLIP_TOKENS, scheduler=["diffusers", "PNDMScheduler"],
     )  # fmt: skip
-    _part(folder / "unet", "unet_sd1", 1, cross_attention_dim=32)
-    _part(folder / "vae", "vae_sd", 2, scaling_factor=0.5)
+    unet, vae = (SMALL_UNET, SMALL_VAE) if small else ({}, {})
+    _part(folder / "unet", "unet_sd1", 1, cross_attention_dim=32, **unet)
+    _part(folder / "vae", "vae_sd", 2, scaling_factor=0.5, **vae)
     _part(folder / "text_encoder", "clip_text_sd1", 3)
     write_clip_tokenizer(folder / "tokenizer")
     _scheduler(folder, {**SD_SCHEDULER, "prediction_type": prediction})

@@ -86,13 +86,12 @@ def edit(
     guidance: Float[Array, ""],
     levels: Grid,
     num_steps: Int[Array, ""],
-    restoring: Restoring,
     *,
     guided: bool,
     sampler: Sampler,
     shrinking: int,
-) -> Float[Array, "b s s 3"]:
-    """One batch, as `sdedit.edit`; `mask` is 1 where the picture may change."""
+) -> Float[Array, "b h2 w2 c"]:
+    """One batch of latents; arguments as of `sdedit.edit`; `mask` is 1 where z may change."""
     batch = keys.shape[0]
     z0 = stage.prepare(params, image)
     masks = jnp.stack([stage.mask(mask, shrinking - i) for i in range(shrinking + 1)])
@@ -110,10 +109,16 @@ def edit(
 
     step_keys, background_keys = (jax.vmap(jax.random.fold_in, (0, None))(keys, n) for n in (2, 3))
     z = loops.sample(denoise, stage.schedule, z, levels, num_steps, step_keys, sampler, after=blend)
-    z = jnp.where(num_steps > 0, z, z0)
-    return restored(stage, params, z, image, mask, restoring)
+    return jnp.where(num_steps > 0, z, z0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def decoded(stage: Stage, params: Params, z: Float[Array, "b h2 w2 c"]) -> Float[Array, "b s s 3"]:
+    """Latents to pictures in [-1, 1], by the decoder as it is."""
+    return stage.finish(params, z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def restored(
     stage: Stage,
     params: Params,
@@ -122,7 +127,7 @@ def restored(
     mask: Float[Array, "1 h w 1"],
     how: Restoring,
 ) -> Float[Array, "b s s 3"]:
-    """Decodes each z by a decoder that is fitted to it, or by the decoder as it is (0 steps).
+    """Latents to pictures in [-1, 1], each by a decoder that is fitted to it.
 
     Minimises, over the parameters beside the UNet, with y the picture as decoded before:
 
@@ -130,8 +135,6 @@ def restored(
     """
     decoder = {name: tree for name, tree in params.items() if name != "unet"}
     drawn = stage.finish(params, z)
-    if not decoder:  # pixels: nothing was lost
-        return drawn
     adam = optax.scale_by_adam()
     kept = resize(image, stage.size)
     inside = contracts.mask_at(mask, stage.size)
@@ -152,7 +155,7 @@ def restored(
         fitted, _ = jax.lax.fori_loop(0, how.steps, step, (decoder, adam.init(decoder)))
         return stage.finish({**params, **fitted}, z)[0]
 
-    return jax.lax.cond(how.steps > 0, lambda: jax.lax.map(one, (z, drawn)), lambda: drawn)
+    return jax.lax.map(one, (z, drawn))
 
 
 def render(
@@ -171,6 +174,12 @@ def render(
     whole = (mask > 0).astype(mask.dtype)
     ranking.check(config.candidates, inputs.clip)
     stage, scale, steps = cascade.stages[0], sampling.guidance[0], sampling.steps[0]
+    finish = functools.partial(decoded, stage, params["stages"][0])
+    if config.restore_steps and len(params["stages"][0]) > 1:  # pixels lose nothing
+        how = Restoring(jnp.int32(config.restore_steps), jnp.float32(config.restore_rate))
+        finish = functools.partial(
+            restored, stage, params["stages"][0], image=inputs.image, mask=mask, how=how
+        )
     rows = []
     for strength in strengths:
         levels, num_steps = padded_grid(stage.schedule, steps, first_step(steps, strength))
@@ -185,13 +194,12 @@ def render(
             guidance=jnp.float32(1.0 if scale is None else scale),
             levels=levels,
             num_steps=num_steps,
-            restoring=Restoring(jnp.int32(config.restore_steps), jnp.float32(config.restore_rate)),
             guided=scale is not None,
             sampler=sampling.sampler,
             shrinking=config.shrinking,
         )
         drawn = in_batches(
-            lambda keys, draw=draw: draw(keys=keys),
+            lambda keys, draw=draw: finish(draw(keys=keys)),
             ranking.candidate_seeds(seeds, config.candidates),
             sampling.batch,
         )

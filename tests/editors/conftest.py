@@ -13,9 +13,9 @@ from imagic_jax.metrics.clip_guidance import open_scorer
 
 @pytest.fixture(scope="session")
 def sd_loaded(tmp_path_factory):
-    """A tiny random Stable Diffusion, at 64 pixels."""
-    folder = published.write_sd(tmp_path_factory.mktemp("models") / "sd")
-    return registry.open_model(folder, 64).load()
+    """A tiny random Stable Diffusion."""
+    folder = published.write_sd(tmp_path_factory.mktemp("models") / "sd", small=True)
+    return registry.load_cascade(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from conftest import inputs_for, sampling_for
 
-from imagic_jax.backbones.generate import Sampling, seed_keys
-from imagic_jax.diffusion.schedule import padded_grid
+from imagic_jax.backbones.generate import Sampling
 from imagic_jax.editors import blended_latent, contracts, ranking, sdedit
 from imagic_jax.editors.blended_latent import Config, Restoring
 from imagic_jax.editors.contracts import Inputs
@@ -18,8 +17,8 @@ from imagic_jax.runtime.compilation import counted
 
 IMAGE = jax.random.uniform(jax.random.key(5), (1, 4, 4, 3), minval=-1.0)
 ONE = jnp.zeros((1, 4, 4, 1)).at[:, 1, 2].set(1.0)
+OTHER = jnp.ones((1, 4, 4, 1)).at[:, 1, 2].set(0.0)
 CONFIG = Config()
-NONE = Restoring(jnp.int32(0), jnp.float32(0))
 
 
 def render(mask, config=CONFIG, strengths=(0.75,), seeds=(0, 1, 2), bend=0.0, clip=None, **how):
@@ -75,7 +74,7 @@ def test_the_candidate_nearest_to_the_text_is_kept(scorer):
 def test_another_mask_strength_seed_or_guidance_compiles_nothing():
     render(ONE, strengths=(0.5, 0.9))
     with counted() as seen:
-        render(1 - ONE, strengths=(0.3,), seeds=(7,), guidance=(5.0,))
+        render(OTHER, strengths=(0.3,), seeds=(7,), guidance=(5.0,))
     assert seen.programs == 0
 
 
@@ -103,21 +102,31 @@ def test_runs_on_a_model_and_keeps_what_is_outside_at_every_size(model):
 
 def test_fitting_the_decoder_brings_the_background_back(sd_loaded):
     stage, params = sd_loaded.cascade.stages[0], sd_loaded.params["stages"][0]
-    mask = np.zeros((1, 64, 64, 1))
-    mask[:, 16:32, 16:32] = 1
+    size = stage.size
+    mask = np.zeros((1, size, size, 1))
+    mask[:, : size // 2, : size // 2] = 1
     inputs = inputs_for(sd_loaded, mask=mask)
-    levels, num_steps = padded_grid(stage.schedule, 3, 1)
-    how = {"guided": False, "sampler": "ddim", "shrinking": 0}
-    args = (inputs.image, inputs.mask, inputs.target[0], inputs.null[0], seed_keys([0], 0))
-    pictures = [
-        blended_latent.edit(
-            stage, params, *args, jnp.float32(1), levels, num_steps, restoring, **how
-        )
-        for restoring in (NONE, Restoring(jnp.int32(20), jnp.float32(1e-2)))
-    ]
-    outside = mask == 0
-    before, after = (np.square(p - inputs.image)[:, outside[0, ..., 0]].mean() for p in pictures)
+    z = stage.prepare(params, inputs.image)
+    edited = stage.finish(params, z)
+    how = Restoring(jnp.int32(40), jnp.float32(1e-3))
+    fitted = blended_latent.restored(stage, params, z, inputs.image, inputs.mask, how)
+    outside, inside = (mask[0, ..., 0] == n for n in (0, 1))
+    before, after = (np.square(p - inputs.image)[:, outside].mean() for p in (edited, fitted))
     assert after < 0.8 * before
-    inside = mask[0, ..., 0] == 1
-    moved = np.square(pictures[0] - pictures[1])[:, inside].mean()
-    assert moved < before
+    assert np.square(fitted - edited)[:, inside].mean() < before - after
+
+
+def test_restoring_is_a_part_of_drawing(sd_loaded, tiny_loaded):
+    for loaded, changes in ((sd_loaded, True), (tiny_loaded, False)):
+        size = loaded.cascade.size
+        mask = np.zeros((1, size, size, 1))
+        mask[:, : size // 2] = 1
+        inputs, sampling = inputs_for(loaded, mask=mask), sampling_for(loaded)
+        args = (loaded.cascade, loaded.params, inputs, None)
+        plain, fitted = (
+            blended_latent.render(
+                *args, Config(restore_steps=n, restore_rate=1e-3), sampling, [0.7], [0, 1]
+            )
+            for n in (0, 3)
+        )
+        assert (np.abs(plain - fitted).max() > 1e-4) == changes
