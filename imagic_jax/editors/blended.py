@@ -20,7 +20,7 @@ larger picture, by a shifted canvas (`extrapolation`); several predictions, by s
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +49,11 @@ from imagic_jax.editors.contracts import (
     mask_of,
     no_fit,
 )
+from imagic_jax.errors import UserError
 from imagic_jax.metrics.clip_guidance import Reader, distance_of_views
 from imagic_jax.typing import Params
+
+Side = Literal["left", "right", "top", "bottom"]
 
 
 class Weights(NamedTuple):
@@ -85,7 +88,7 @@ class Config:
     mix: float = 1.0
     views: int = 8
     sampler: Sampler = "ddpm"
-    background_level: str = "t"
+    background_level: Literal["t", "prev"] = "t"
     candidates: int = 1
 
 
@@ -144,7 +147,7 @@ def edit(
     views: int,
     sampler: Sampler,
     blend: bool,
-    background_level: str,
+    background_level: Literal["t", "prev"],
 ) -> Float[Array, "b s s 3"]:
     """One batch of pictures in [-1, 1], before the picture is put back around the mask.
 
@@ -229,6 +232,8 @@ def render(
     name = (METHOD if blend else LOCAL).name
     mask, scorer = mask_of(inputs, name), clip_of(inputs, name)
     ranking.check(config.candidates, scorer)
+    if config.views < 1:
+        raise UserError(f"CLIP needs at least 1 view of the picture, got {config.views}")
     stage, total = cascade.stages[0], sampling.steps[0]
     whole = contracts.mask_at((mask > 0).astype(mask.dtype), stage.size)
     guide = Guide(scorer.params, scorer.text, resize(inputs.image, stage.size), whole, _of(config))
@@ -269,7 +274,7 @@ def background(inputs: Inputs) -> Inputs:
     return inputs._replace(mask=1 - mask_of(inputs, METHOD.name))
 
 
-def extrapolation(inputs: Inputs, share: float = 0.25, side: str = "right") -> Inputs:
+def extrapolation(inputs: Inputs, share: float = 0.25, side: Side = "right") -> Inputs:
     """The canvas moved by `share` of its width, and the strip beyond the old border to be drawn.
 
     The strip begins as the picture's reflection. To go on, give the result as the next picture.
@@ -277,8 +282,13 @@ def extrapolation(inputs: Inputs, share: float = 0.25, side: str = "right") -> I
     Args:
         inputs: their `image` is moved, their `mask` replaced.
         share: of the width, above 0 and at most 0.5.
-        side: "left", "right", "top" or "bottom": where the picture grows.
+        side: where the picture grows.
+
+    Raises:
+        UserError: the strip would be wider than what it reflects.
     """
+    if not 0 < share <= 0.5:
+        raise UserError(f"a picture grows by a share of its width up to 0.5, got {share:g}")
     axis = 1 if side in ("top", "bottom") else 2
     far = side in ("right", "bottom")
     size = inputs.image.shape[axis]
@@ -293,7 +303,7 @@ def extrapolation(inputs: Inputs, share: float = 0.25, side: str = "right") -> I
 
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     done = sampling.steps[0] - first_step(sampling.steps[0], strength)
-    return Cost(0, done * config.candidates)
+    return Cost(0, 3 * done * config.candidates)
 
 
 _STRENGTHS = tuple(round(0.05 + 0.09 * i, 2) for i in range(11))

@@ -41,6 +41,7 @@ from imagic_jax.editors.contracts import (
     mask_of,
     no_fit,
 )
+from imagic_jax.errors import UserError
 from imagic_jax.typing import Params
 
 BACKGROUND_WEIGHT = 100.0  # of the picture outside the mask when the decoder is fitted
@@ -171,6 +172,8 @@ def render(
     """See `Method.render`. The same seed starts from the same noise at every strength."""
     del fit
     mask = mask_of(inputs, METHOD.name)
+    if config.shrinking < 0:
+        raise UserError(f"shrinking counts wider masks, 0 for none; got {config.shrinking}")
     whole = (mask > 0).astype(mask.dtype)
     ranking.check(config.candidates, inputs.clip)
     stage, scale, steps = cascade.stages[0], sampling.guidance[0], sampling.steps[0]

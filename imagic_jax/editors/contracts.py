@@ -52,7 +52,10 @@ class Inputs(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Model evaluations of one edit: rows that pass through the base's UNet."""
+    """Model evaluations of one edit: rows that pass through the base's UNet.
+
+    A gradient through it counts as two further ones.
+    """
 
     fit: int
     render: int  # per picture
@@ -152,6 +155,17 @@ def first_step(steps: int, strength: float) -> int:
             f" got {strength:g}"
         )
     return steps - min(int(steps * strength), steps)
+
+
+def share_of(steps: int, share: float, name: str) -> int:
+    """How many of the steps the share of them that the setting `name` says is.
+
+    Raises:
+        UserError: it is no share.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise UserError(f"{name} is a share of the {steps} steps, between 0 and 1; got {share:g}")
+    return round(share * steps)
 
 
 def same_for_every_seed(

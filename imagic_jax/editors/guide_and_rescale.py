@@ -48,6 +48,7 @@ from imagic_jax.editors.contracts import (
     Method,
     Pictures,
     same_for_every_seed,
+    share_of,
     source_of,
 )
 from imagic_jax.editors.ddim_inversion import fit_under
@@ -263,6 +264,11 @@ def render(
         raise UserError(
             f"{METHOD.name} is measured by text guidance: give the base stage a guidance above 1"
         )
+    if not 0 <= config.low <= config.high:
+        raise UserError(
+            f"the guiders' norm is kept between low and high, but low={config.low:g} and"
+            f" high={config.high:g}"
+        )
     stage, count = cascade.stages[0], sampling.steps[0]
     levels = grid(stage.schedule, count)
 
@@ -274,7 +280,7 @@ def render(
             (source, inputs.target[0], inputs.null[0]),
             _traced(config, scale),
             levels,
-            jnp.int32(round(strength * count)),
+            jnp.int32(share_of(count, strength, METHOD.knob)),
             how=_compared(config),
         )
         return picture
@@ -285,7 +291,7 @@ def render(
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     count = sampling.steps[0]
     guided = round(strength * count)
-    rows = 5 if config.features == "layout" else 4
+    rows = 3 + (6 if config.features == "layout" else 3)
     return Cost(count, guided * rows + (count - guided) * 2)
 
 

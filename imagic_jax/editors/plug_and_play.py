@@ -31,7 +31,14 @@ from imagic_jax.diffusion.schedule import Grid, grid
 from imagic_jax.diffusion.thresholding import limited
 from imagic_jax.editors import attention
 from imagic_jax.editors.attention import Call
-from imagic_jax.editors.contracts import Cost, Inputs, Method, Pictures, same_for_every_seed
+from imagic_jax.editors.contracts import (
+    Cost,
+    Inputs,
+    Method,
+    Pictures,
+    same_for_every_seed,
+    share_of,
+)
 from imagic_jax.editors.ddim_inversion import fit_under
 from imagic_jax.typing import Params
 
@@ -164,8 +171,8 @@ def render(
             inputs.null[0],
             jnp.float32(1.0 if scale is None else scale),
             levels,
-            jnp.int32(round(strength * count)),
-            jnp.int32(round(strength * config.attention * count)),
+            jnp.int32(share_of(count, strength, METHOD.knob)),
+            jnp.int32(share_of(count, strength * config.attention, "attention")),
             guided=scale is not None,
         )
 

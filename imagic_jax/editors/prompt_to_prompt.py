@@ -41,6 +41,7 @@ from imagic_jax.editors.contracts import (
     Method,
     Pictures,
     same_for_every_seed,
+    share_of,
     source_of,
 )
 from imagic_jax.editors.ddim_inversion import fit_under
@@ -133,7 +134,8 @@ def edit(
 
     Args:
         stage, params: the base.
-        found: the picture's inversion on `levels`, under the source text.
+        found: the picture's inversion on `levels`, under the source text. Its `cond_overrides`
+            (null-text inversion), where it has any, take the place of `null`.
         source, target, null: texts, batch of 1; `null` is read where `guided`.
         words: see `words.align`.
         guidance: scale.
@@ -143,7 +145,6 @@ def edit(
         finest: see `Config`.
         place: whether `words.place` names any words.
     """
-    texts = stack(null, null, source, target) if guided else stack(source, target)
     begins = jnp.ceil(PLACE_BEGINS * len(levels.t))
 
     def body(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -151,6 +152,10 @@ def edit(
         level = row(levels, i)
         how = Control(words, i < cross_steps, i < self_steps)
         rows = jnp.concatenate([x, x]) if guided else x
+        own = null
+        if found.cond_overrides is not None:
+            own = null._replace(states=found.cond_overrides[i])
+        texts = stack(own, own, source, target) if guided else stack(source, target)
         changed = control(stage, how, finest, place)
         p, aux = stage.predict(params, rows, level.t, texts, Extra(), changed)
         p = _guided(p, guidance) if guided else p
@@ -191,7 +196,10 @@ def fit(
     sampling: Sampling,
     key: PRNGKeyArray,
 ) -> Inversion:
-    """See `Method.fit`: DDIM inversion under the source text."""
+    """See `Method.fit`: DDIM inversion under the source text.
+
+    `null_text.fit` gives an inversion that `render` takes as well.
+    """
     del key
     text = source_of(inputs, METHOD.name)[0]
     return fit_under(cascade, params, inputs, text, config.convention, sampling)
@@ -226,8 +234,8 @@ def render(
             jax.tree.map(jnp.asarray, words),
             jnp.float32(1.0 if scale is None else scale),
             levels,
-            jnp.int32(round(config.cross_replace * count)),
-            jnp.int32(round(strength * count)),
+            jnp.int32(share_of(count, config.cross_replace, "cross_replace")),
+            jnp.int32(share_of(count, strength, METHOD.knob)),
             guided=scale is not None,
             finest=config.finest,
             place=bool(words.place.any()),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import inputs_for, sampling_for
 
-from imagic_jax.backbones.contracts import Extra, stack
+from imagic_jax.backbones.contracts import Extra
 from imagic_jax.diffusion import inversion
 from imagic_jax.diffusion.schedule import grid
 from imagic_jax.editors import attention, ddim_inversion, guiders
@@ -112,7 +112,6 @@ def test_the_gradient_is_that_of_the_energy(tiny_loaded, features):
         unet = UNet2DCondition(stage.unet.config, jnp.float64)
         stage = dataclasses.replace(stage, unet=unet)
         params = wide(tiny_loaded.params["stages"][0])
-        source, target = wide(inputs_for(tiny_loaded)[1:3][0][0]), None
         inputs = inputs_for(tiny_loaded)
         source, target = wide(inputs.source[0]), wide(inputs.target[0])
         z, z_source, v = jax.random.normal(
@@ -179,4 +178,3 @@ def test_its_program_can_be_lowered_from_shapes(tiny_loaded):
         tiny_loaded.cascade, shapes, inputs.target[0], Config(), sampling
     ).values()
     assert lower().as_text()
-    assert stack(inputs.null[0], inputs.null[0]).states.shape[0] == 2

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import inputs_for, sampling_for
 
+from imagic_jax.backbones.contracts import Extra, stack
 from imagic_jax.diffusion.schedule import grid
-from imagic_jax.editors import ddim_inversion, words
+from imagic_jax.editors import attention, ddim_inversion, words
 from imagic_jax.editors import prompt_to_prompt as p2p
 from imagic_jax.editors.prompt_to_prompt import Config
 from imagic_jax.errors import UserError
@@ -62,10 +63,39 @@ def test_nothing_kept_is_ddim_inversion_and_the_kept_row_never_moves(model):
         assert np.abs(other[1] - none[1]).max() > 1e-3
 
 
-def test_everything_kept_of_the_other_text_is_nearer_to_the_source(model):
+def test_the_target_reads_its_own_values_by_the_sources_maps(model):
     inputs, _, found = prepared(model)
-    away = [np.abs(np.subtract(*edit(model, inputs, found, n, n))).mean() for n in (0, STEPS)]
-    assert away[1] < away[0]
+    stage, params = model.cascade.stages[0], model.params["stages"][0]
+    x = jnp.concatenate(found.latents[:2])  # two different latents
+    texts = stack(inputs.source[0], inputs.target[0])
+
+    def note(call):
+        out = call.own(call.q, call.k, call.v)
+        for name, value in zip("qkvo", (call.q, call.k, call.v, out), strict=True):
+            call.sow(name, value)
+        return out
+
+    @jax.jit
+    def run():
+        how = p2p.Control(jax.tree.map(jnp.asarray, inputs.words), jnp.array(True), jnp.array(True))
+        sites = (s for s in stage.sites() if s.role != "features")
+        noted = attention.both(
+            attention.at_attention(sites, note), p2p.control(stage, how, 1.0, False)
+        )
+        return stage.predict(params, x, jnp.int32(500), texts, Extra(), noted)[1]
+
+    aux = run()
+    length = texts.states.shape[1]
+    mapper = inputs.words.mapper
+    for site in stage.sites():
+        if site.role == "features":
+            continue
+        q, k, v, out = (attention.handed_out(aux, n)[site.path] for n in "qkvo")
+        maps = attention.parts(q, k, {"self": 0, "cross": length, "joint": length}[site.role])
+        text = None if maps.text is None else (maps.text[:1] @ mapper)
+        pixels = None if maps.pixels is None else maps.pixels[:1]
+        expected = attention.read(attention.Parts(text, pixels, maps.share[1:]), v[1:])
+        np.testing.assert_allclose(out[1:], expected, atol=1e-5)
 
 
 def test_a_word_is_reweighted(model):
@@ -107,6 +137,13 @@ def test_renders_the_same_for_every_seed_and_compiles_once(model):
             [0.5], [3],
         )  # fmt: skip
     assert seen.programs == 0
+
+
+def test_null_texts_of_each_step_take_the_place_of_the_empty_one(tiny_loaded):
+    inputs, _, found = prepared(tiny_loaded)
+    nulls = jnp.stack([inputs.source[0].states] * STEPS)
+    own = edit(tiny_loaded, inputs, found._replace(cond_overrides=nulls), STEPS, 0)
+    np.testing.assert_allclose(own, edit(tiny_loaded, inputs, found, STEPS, 0), atol=1e-5)
 
 
 def test_what_it_needs_is_said(tiny_loaded):
