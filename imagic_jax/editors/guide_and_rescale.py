@@ -290,7 +290,7 @@ def render(
 
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     count = sampling.steps[0]
-    guided = round(strength * count)
+    guided = share_of(count, strength, METHOD.knob)
     rows = 3 + (6 if config.features == "layout" else 3)
     return Cost(count, guided * rows + (count - guided) * 2)
 

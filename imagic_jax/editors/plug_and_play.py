@@ -180,8 +180,11 @@ def render(
 
 
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
-    del config, strength
+    del config
     count = sampling.steps[0]
+    share_of(
+        count, strength, METHOD.knob
+    )  # which strength it is changes nothing, but it must be one
     return Cost(count, count * (2 if sampling.guidance[0] is None else 3))
 
 

@@ -253,8 +253,11 @@ def refuses(cascade: Cascade) -> str | None:
 
 
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
-    del config, strength
+    del config
     count = sampling.steps[0]
+    share_of(
+        count, strength, METHOD.knob
+    )  # which strength it is changes nothing, but it must be one
     return Cost(count, count * (2 if sampling.guidance[0] is None else 4))
 
 
