@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.compute_dtype = "auto"
     config.param_dtype = "float32"
+    config.attention = "auto"  # long ones by the chip's own kernel, or "plain"
+    config.remat = False  # True: activations are computed again, for less memory
     config.text_dtype = "bfloat16"  # T5-XXL: 9.5 GB instead of 19
 
     config.embedding = ConfigDict({"steps": 100, "learning_rate": 1e-3, "batch": 1})

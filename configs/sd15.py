@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.compute_dtype = "auto"
     config.param_dtype = "float32"
+    config.attention = "auto"  # long ones by the chip's own kernel, or "plain"
+    config.remat = False  # True: activations are computed again, for less memory
     config.text_dtype = "float32"
 
     # A: the text embedding. `batch` is the number of noise draws per step.

@@ -23,6 +23,7 @@ from imagic_jax.diffusion.loss import denoising_loss
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.schedule import Schedule, add_noise
 from imagic_jax.models import UNet2DCondition
+from imagic_jax.models.attention_kernels import Kernel, attending
 from imagic_jax.typing import Array, Float, Image, Int, Params, PRNGKeyArray
 
 
@@ -47,7 +48,8 @@ class LowRes:
 class UNetStage:
     """A diffusion model: a base (no `low_res`) or a super-resolution stage.
 
-    Its parameters are {"unet": ...}, and {"vae": ...} beside where it runs on latents.
+    `attention` is what its network's long attentions are computed with. Its parameters are
+    {"unet": ...}, and {"vae": ...} beside where it runs on latents.
     """
 
     name: str
@@ -56,6 +58,7 @@ class UNetStage:
     schedule: Schedule
     codec: Codec
     low_res: LowRes | None = None
+    attention: Kernel = "plain"
 
     @property
     def low_res_size(self) -> int | None:
@@ -162,9 +165,9 @@ class UNetStage:
         if self.unet.config.addition_embed_type == "text_time":
             kwargs["text_embeds"] = cond.pooled
             kwargs["time_ids"] = self._time_ids(x_t.shape[0])
-        return self.unet.apply(
-            {"params": params["unet"]}, sample, t, cond.states, class_labels=extra.level, **kwargs
-        )
+        kwargs["class_labels"] = extra.level
+        with attending(self.attention):
+            return self.unet.apply({"params": params["unet"]}, sample, t, cond.states, **kwargs)
 
     def _time_ids(self, batch: int) -> Float[Array, "b 6"]:
         """SDXL's size conditioning (Podell et al. 2023, 2.2): a whole, uncropped square."""

@@ -6,6 +6,7 @@ from absl import flags
 
 from imagic_jax.cli.edit import DEFAULT_PRESET, define_model, open_model, preset_name
 from imagic_jax.cli.flagging import Command
+from imagic_jax.errors import UserError
 
 
 def define(values: flags.FlagValues) -> None:
@@ -53,13 +54,19 @@ def main(values: flags.FlagValues) -> None:
     repeats = settings.whole(values.repeats, "--repeats", 1, 1000)
     fsdp = settings.whole(values.fsdp, "--fsdp", 1, 4096)
     effort = None if values.effort is None else settings.number(values.effort, "--effort")
+    if effort is not None and not -1 <= effort <= 1:
+        raise UserError(f"--effort must lie in -1..1, got {values.effort}")
+    for name, given in (("fsdp", fsdp > 1), ("effort", effort is not None)):
+        if given and values.aot is None:
+            raise UserError(f"--{name} goes with --aot")
     if file is not None:
         output.check_writable(file.parent, "--json")
-    if values.aot is not None:
-        aot.accelerated(config)
-        if "architecture" in config and values.model is None:
-            values.random_weights = True  # shapes are all that a compiler wants
-    opened, notes = open_model(values, config, values.size)
+    if values.aot is not None and "architecture" in config and values.model is None:
+        values.random_weights = True  # shapes are all that a compiler wants
+    platform = None if values.aot is None else "tpu"
+    if fsdp > 1:
+        config.attention = "plain"  # XLA cannot divide a kernel over chips
+    opened, notes = open_model(values, config, values.size, platform)
     checked = settings.from_config(config, opened.cascade)
     console = Console(width=None if Console().is_terminal else 160)
     with Reporter(values.quiet) as reporter:

@@ -250,7 +250,9 @@ def preset_name(values: flags.FlagValues) -> str:
     return Path(flag.config_filename).stem
 
 
-def open_model(values: flags.FlagValues, config: Any, size: Any = None) -> Any:
+def open_model(
+    values: flags.FlagValues, config: Any, size: Any = None, platform: str | None = None
+) -> Any:
     """Starts JAX with the compile cache and opens the model; its weights are not read yet.
 
     Returns:
@@ -266,7 +268,7 @@ def open_model(values: flags.FlagValues, config: Any, size: Any = None) -> Any:
     if values.model is not None:
         config.model = values.model
     asked = None if size is None else settings.whole(size, "--size", 8, 65536)
-    opened, notes = models.open_preset(config, asked, values.random_weights)
+    opened, notes = models.open_preset(config, asked, values.random_weights, platform)
     if values.model is not None:
         models.without_absent_stages(config, opened.cascade)
     return opened, notes

@@ -52,12 +52,6 @@ class Target(NamedTuple):
         return {} if self.effort is None else {"exec_time_optimization_effort": self.effort}
 
 
-def accelerated(config: Any) -> None:
-    """Settles in a preset's `ConfigDict` what else would be settled by this machine's devices."""
-    if config.get("compute_dtype") == "auto":
-        config.compute_dtype = "bfloat16"
-
-
 def compile_parts(
     opened: Opened,
     settings: EditSettings,
@@ -99,13 +93,13 @@ def compile_parts(
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "versions": output.versions() | output.versions(("libtpu",)),
     }
-    rows = _done_before(file, job)
+    rows = done_before(file, job)
     for part in todo:
         if part.name not in rows:
             reporter.say(f"{part.name}: compiling for {target.slice}")
             rows[part.name] = compiled_row(part, target, chip)
         kept = [rows[p] for p in rows]
-        result = {**job, "rows": kept, "edit": _sum(kept, every)}
+        result = {**job, "rows": kept, "edit": summed(kept, every)}
         if file is not None:
             output.write_json(file, result)
     return result
@@ -192,7 +186,7 @@ def used_memory(message: str) -> int | None:
     return int(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
-def _sum(rows: Sequence[dict[str, Any]], every: int) -> dict[str, Any] | None:
+def summed(rows: Sequence[dict[str, Any]], every: int) -> dict[str, Any] | None:
     """Seconds of a whole edit, where all its parts are there and fit.
 
     A program that samples also decodes: what decoding costs alone is taken out of it.
@@ -217,7 +211,7 @@ def _sum(rows: Sequence[dict[str, Any]], every: int) -> dict[str, Any] | None:
     }
 
 
-def _done_before(file: Path | None, job: dict[str, Any]) -> dict[str, Any]:
+def done_before(file: Path | None, job: dict[str, Any]) -> dict[str, Any]:
     """The rows of the same job in `file`, by name.
 
     Raises:

@@ -1,5 +1,6 @@
 """Opening the model that a preset and the command line name."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from imagic_jax.backbones import registry
-from imagic_jax.backbones.contracts import Cascade
+from imagic_jax.backbones.contracts import Cascade, Stage
 from imagic_jax.backbones.registry import Opened
+from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.editors.contracts import Method
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import architecture, preset_paths
 from imagic_jax.jobs.settings import choice
+from imagic_jax.models.attention_kernels import KERNELS, OF_PLATFORM, Kernel, works
 from imagic_jax.typing import DType
 
 RANDOM = "these are RANDOM WEIGHTS: times and memory are real, the pictures are no edit"
@@ -34,15 +37,19 @@ _PRESETS = {
 
 
 def open_preset(
-    config: Any, size: int | None = None, random_weights: bool = False
+    config: Any,
+    size: int | None = None,
+    random_weights: bool = False,
+    platform: str | None = None,
 ) -> tuple[Opened, list[str]]:
     """Opens a preset's model; its weights are not read yet.
 
     Args:
         config: a preset (`ConfigDict`): `model`, and if it likes `architecture`, `compute_dtype`,
-            `param_dtype`, `text_dtype`.
+            `param_dtype`, `text_dtype`, `attention`, `remat`.
         size: pixels per side to work at; None for the model's own.
         random_weights: build the architecture with random weights, for timing.
+        platform: what "auto" decides for: "cpu", "gpu" or "tpu" (default: this machine's).
 
     Returns:
         The model, and notes for people about what was changed.
@@ -61,7 +68,7 @@ def open_preset(
     if not model:
         raise UserError("the preset lacks config.model")
     dtypes = {
-        "dtype": _compute_dtype(config.get("compute_dtype", "float32")),
+        "dtype": _compute_dtype(config.get("compute_dtype", "float32"), platform),
         "param_dtype": _dtype(config.get("param_dtype", "float32"), "config.param_dtype"),
         "text_dtype": _dtype(config.get("text_dtype", "float32"), "config.text_dtype"),
     }
@@ -73,12 +80,33 @@ def open_preset(
                 f"the model cannot work at {size} pixels; the picture is resized to {nearest}"
             )
         opened = registry.open_model(model, nearest, random=random_weights, **dtypes)
-    return opened, notes
+    kernel = _kernel(config.get("attention", "auto"), platform)
+    return _with(opened, kernel, bool(config.get("remat", False))), notes
 
 
-def _compute_dtype(name: Any) -> DType:
+def _with(opened: Opened, kernel: Kernel, remat: bool) -> Opened:
+    """The same model, its networks computed otherwise."""
+
+    def changed(stage: Stage) -> Stage:
+        if not isinstance(stage, UNetStage):
+            return stage
+        return dataclasses.replace(stage, attention=kernel, unet=stage.unet.clone(remat=remat))
+
+    stages = tuple(changed(s) for s in opened.cascade.stages)
+    return dataclasses.replace(opened, cascade=opened.cascade._replace(stages=stages))
+
+
+def _kernel(name: Any, platform: str | None) -> Kernel:
+    """What long attentions are computed with; "auto" takes the device's own where it works."""
+    if choice(name, "config.attention", ("auto", *KERNELS)) != "auto":
+        return name
+    kernel = OF_PLATFORM.get(platform or jax.default_backend(), "plain")
+    return kernel if platform is not None or works(kernel) else "plain"
+
+
+def _compute_dtype(name: Any, platform: str | None) -> DType:
     if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.float32 if (platform or jax.default_backend()) == "cpu" else jnp.bfloat16
     return _dtype(name, "config.compute_dtype", "auto")
 
 

@@ -83,7 +83,7 @@ def parts(
     cascade, shapes = opened.cascade, opened.stage_shapes()
     texts = opened.text_shapes()
 
-    def encode(params: Params) -> tuple[Cond, ...]:
+    def encode(params: Any) -> tuple[Cond, ...]:
         return cascade.text.encode(params, [text])
 
     conds = jax.eval_shape(encode, texts)
@@ -130,11 +130,8 @@ def forward_flops(stage: Stage, params: Params, cond: Cond) -> float:
 
 def tuned_share(params: Params, config: TuningConfig) -> tuple[int, float]:
     """How many values are tuned, and the share of the network whose weights have a gradient."""
-    if config.rank:
-        tuned = jax.eval_shape(lambda p: adapters.split(p, config.spec)[0], params)
-        return _size(tuned), 0.0
-    tuned, _ = adapters.split(params, config.spec)
-    return _size(tuned), _size(tuned) / _size(params["unet"])
+    tuned = _size(jax.eval_shape(lambda p: adapters.split(p, config.spec)[0], params))
+    return tuned, 0.0 if config.rank else tuned / _size(params["unet"])
 
 
 def _size(tree: Any) -> int:

@@ -27,7 +27,9 @@ def devices_of(name: str) -> list[Any]:
         raise UserError(f"--aot={name}: name a TPU slice by generation and shape: {_EXAMPLES}")
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("--aot needs TPU's compiler: pip install libtpu")
-    # Without these libtpu asks Google's metadata server which machine it is on.
+    # Without these libtpu asks Google's metadata server which machine it is on, and one process
+    # alone may load it, as if it took the machine's chips.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v4-8")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
