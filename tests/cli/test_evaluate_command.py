@@ -1,6 +1,5 @@
 """`imagic evaluate`: rows of one folder belong together, and an interrupted run goes on."""
 
-
 import numpy as np
 import pytest
 from PIL import Image as pil
