@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from imagic_jax.cli import method_flags
 from imagic_jax.errors import UserError
 
 #: In the order of the help page; `evaluation.published` has their loaders.
@@ -29,6 +30,14 @@ def define(values: flags.FlagValues) -> None:
     switch("check_memory", True, "refuse edits that cannot fit into memory", flag_values=values)
     text("score_size", "512", "N: pixels per side at which pictures are compared",
          flag_values=values)  # fmt: skip
+    text("metrics", None, "NAME,..: scores (default: what the field reports)", flag_values=values)
+    text(
+        "metric_weights",
+        None,
+        "DIR: weights of the scores' networks; without them those scores are left out",
+        flag_values=values,
+    )
+    method_flags.define_clip(values)
     text(
         "choose_by",
         None,
@@ -55,25 +64,30 @@ def main(values: flags.FlagValues, suite: str) -> None:
     benchmark = published.load(suite, data, out / "unpacked")
     if values.count is not None:
         benchmark = benchmark.first(settings.whole(values.count, "--count", 1, 100_000))
+    names = settings.listed(values.metrics, "--metrics") if values.metrics else None
     masks = all(i.mask is not None for i in benchmark.items)
-    known, absent = measures.known(masks=masks)
+    weights = Path(values.metric_weights) if values.metric_weights else None
+    scores = measures.open_for(names, masks=masks, weights=weights)
+    known = scores.metrics
     choose = measures.chooser(known, values.choose_by)
     with Reporter(values.quiet, every=30.0) as reporter:
         if values.score_only:
             where = _results(values.results, benchmark.items[0].image, data, methods)
             those = [c for m in methods for c in results.candidates(m, where[m])]
-            wrong = []
+            wrong, told = [], []
             out.mkdir(parents=True, exist_ok=True)
         else:
-            those, wrong = _run(values, benchmark, methods, out, reporter)
+            those, wrong, told = _run(values, benchmark, methods, out, reporter)
         those = [results.Candidate(results.COPY, None), *those]
-        rows, strange = results.score(benchmark, those, known, size, out / "scores.jsonl", reporter)
+        rows, strange = results.score(
+            benchmark, those, scores, size, out / "scores.jsonl", reporter
+        )
     table = tables.lines(rows, known, choose)
     kinds = tables.by_type(rows, known)
     named = tables.problems(benchmark, rows, [*wrong, *strange])
-    text = tables.markdown(benchmark, table, known, choose, size, named, absent)
-    if not values.score_only:
-        text += _extras(methods, benchmark)
+    text = tables.markdown(benchmark, table, known, choose, size, named, scores.missing)
+    if told:
+        text += "\n\nGiven besides picture and target text:\n\n" + "\n".join(told)
     if kinds:
         text += "\n\n" + tables.kinds_table(kinds, known)
     sheet = published_sheet.sheet(benchmark, those, rows, known[0])
@@ -86,38 +100,52 @@ def main(values: flags.FlagValues, suite: str) -> None:
 
 def _run(
     values: flags.FlagValues, benchmark: Any, methods: Sequence[str], out: Path, reporter: Any
-) -> tuple[list[Any], list[Any]]:
-    """Edits what is left of every method; (candidates, problems)."""
+) -> tuple[list[Any], list[Any], list[str]]:
+    """Edits what is left of every method.
+
+    Returns:
+        Candidates, problems, and what methods were given besides picture and target text: their
+        rows are no equals.
+    """
     from imagic_jax.cli.edit import apply_rendering, open_model
     from imagic_jax.evaluation import benchmark_editors, editing, results
-    from imagic_jax.jobs import memory, settings
+    from imagic_jax.jobs import memory
+    from imagic_jax.jobs.methods import checked_name
     from imagic_jax.runtime.interrupt import stop_flag
 
-    for method in methods:
-        settings.choice(method, "--methods", benchmark_editors.names())
-        benchmark_editors.extras(method, benchmark.items)  # refuses before anything is loaded
+    names = [checked_name(m, "--methods") for m in methods]
     apply_rendering(values, values.config)
     opened, notes = open_model(values, values.config)
-    checked = settings.from_config(values.config, opened.cascade)
-    if values.check_memory:
-        memory.check(opened, checked)
+    works = [_work(name, values, opened) for name in names]
+    extras = {w.name: benchmark_editors.extras(w, benchmark.items) for w in works}
+    for work in works:
+        if values.check_memory:
+            memory.check(opened, work.memory_settings())
     for note in notes:
         reporter.warn(note)
     candidates, wrong = [], []
     with stop_flag() as stop:
-        for method in methods:
-            wrong += editing.run(benchmark, method, opened, checked, out, reporter, stop)
-            candidates += results.candidates(method, out / method)
-    return candidates, wrong
+        for work in works:
+            wrong += editing.run(benchmark, work, opened, out, reporter, stop)
+            candidates += results.candidates(work.name, out / work.name)
+    return candidates, wrong, [f"* {m}: {', '.join(g)}" for m, g in extras.items() if g]
 
 
-def _extras(methods: Sequence[str], benchmark: Any) -> str:
-    """What methods were given besides picture and target text: their rows are no equals."""
-    from imagic_jax.evaluation import benchmark_editors
+def _work(name: str, values: flags.FlagValues, opened: Any) -> Any:
+    """A method with its settings; what an item gives it is added item by item."""
+    from imagic_jax.jobs.methods import IMAGIC
 
-    given = {m: benchmark_editors.extras(m, benchmark.items) for m in methods}
-    told = [f"* {m}: {', '.join(g)}" for m, g in given.items() if g]
-    return "\n".join(["\n\nGiven besides picture and target text:", "", *told]) if told else ""
+    if name == IMAGIC:
+        return method_flags.imagic_work(values.config, opened.cascade, None)
+    return method_flags.method_work(
+        name,
+        values.config,
+        opened.cascade,
+        method_flags.Beside(),
+        None,
+        clip=values.clip,
+        model=opened.card["name"],
+    )
 
 
 def _results(asked: str | None, image: Path, data: Path, methods: Sequence[str]) -> dict[str, Path]:

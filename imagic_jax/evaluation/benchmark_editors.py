@@ -11,32 +11,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from imagic_jax.backbones.contracts import Cond
-from imagic_jax.backbones.generate import drawing_programs
+from imagic_jax.backbones.contracts import Cascade
 from imagic_jax.backbones.registry import Opened
-from imagic_jax.editors import imagic
-from imagic_jax.editors.contracts import Inputs, Method, enlarge
-from imagic_jax.editors.methods import METHODS
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation.edit_items import EditItem
-from imagic_jax.jobs.edit import check_tuning, encode_texts
-from imagic_jax.jobs.fitting import run_fit
+from imagic_jax.jobs.edit import encode_texts
+from imagic_jax.jobs.method_work import MethodWork
 from imagic_jax.jobs.pictures import Source
-from imagic_jax.jobs.rendering import draw
-from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.jobs.work import Given, Watch, Work
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
 from imagic_jax.runtime.progress import Reporter
 
-IMAGIC = "imagic"
-#: What a benchmark can give besides picture and target text; the rest is the model's own.
-_GIVEN = frozenset({"source text", "mask"})
-_OF_THE_MODEL = frozenset({"gradients", "attention"})
+#: What is the model's own, not the benchmark's to give, or has a default.
+_OF_THE_MODEL = frozenset({"gradients", "attention", "clip", "words"})
 
 
 class Variant(NamedTuple):
@@ -57,51 +49,47 @@ class Editor(Protocol):
 
     variants: tuple[Variant, ...]
 
-    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
-        """Results in [-1, 1], one per variant; `work` may hold what a stopped run left.
+    def edit(self, item: EditItem, source: Source, folder: Path) -> Float[np.ndarray, "v h w 3"]:
+        """Results in [-1, 1], one per variant; `folder` may hold what a stopped run left.
 
         Raises:
+            UserError: this item cannot be edited.
             NonFiniteLoss: the optimisation diverged.
-            Interrupted: a stop was asked for; `work` holds the state.
+            Interrupted: a stop was asked for; `folder` holds the state.
         """
         ...
 
 
-def names() -> tuple[str, ...]:
-    """Every method that can run, Imagic first."""
-    return (IMAGIC, *METHODS)
-
-
-def decides(method: str, settings: EditSettings) -> dict[str, Any]:
-    """What decides a method's pictures, besides model and data."""
-    if method == IMAGIC:
-        return dataclasses.asdict(settings)
+def decides(work: Work, cascade: Cascade) -> dict[str, Any]:
+    """What decides a method's pictures, besides weights and data."""
+    settings = work.settings
     return {
-        "config": dataclasses.asdict(METHODS[method].config()),
-        "sampling": dataclasses.asdict(settings.sampling),
+        **work.decides(cascade),
+        work.knob: work.strengths,
         "seeds": settings.seeds,
         "seed": settings.seed,
+        "sampling": dataclasses.asdict(settings.sampling),
     }
 
 
-def extras(method: str, items: Sequence[EditItem]) -> list[str]:
+def extras(work: Work, items: Sequence[EditItem]) -> list[str]:
     """What a method is given of `items` besides picture and target text.
 
     Raises:
         UserError: it needs something that an item lacks.
     """
-    if method == IMAGIC:
+    if not isinstance(work, MethodWork):
         return []
-    about = METHODS[method]
-    for need in sorted(about.needs - _OF_THE_MODEL):
+    method = work.method
+    for need in sorted(method.needs - _OF_THE_MODEL):
         lacking = [i.id for i in items if not _has(i, need)]
         if lacking:
             raise UserError(
-                f"--methods: {method} needs a {need}, which {len(lacking)} of {len(items)} items"
+                f"--methods: {work.name} needs a {need}, which {len(lacking)} of {len(items)} items"
                 f" do not give ({lacking[0]})"
             )
-    used = about.needs | (about.takes - {"mask"})
-    return [n for n in sorted(used & _GIVEN) if any(_has(i, n) for i in items)]
+    used = method.needs | (method.takes - {"mask"})
+    return [n for n in ("source text", "mask") if n in used and any(_has(i, n) for i in items)]
 
 
 def _has(item: EditItem, need: str) -> bool:
@@ -110,108 +98,59 @@ def _has(item: EditItem, need: str) -> bool:
     return need == "source text" and bool(item.source_text)
 
 
-class _Texts:
-    """All texts of a run, each encoded once."""
+class Opening:
+    """Any `jobs.work.Work` on one model, for many items."""
 
-    def __init__(self, opened: Opened, texts: Sequence[str | None]):
-        known = list(dict.fromkeys(t for t in texts if t))
-        self.null, *conds = encode_texts(opened, ["", *known])
-        self._conds = dict(zip(known, conds, strict=True))
-
-    def __getitem__(self, text: str) -> tuple[Cond, ...]:
-        return self._conds[text]
-
-    def any(self) -> tuple[Cond, ...]:
-        """One of them: all are alike in shape."""
-        return next(iter(self._conds.values()))
-
-
-class Imagic:
-    """`editors.imagic`; its loops go on from the checkpoints in `work`."""
-
-    def __init__(
-        self, opened: Opened, settings: EditSettings, items: Sequence[EditItem], stop: StopFlag
-    ):
-        self._cascade, self._settings, self._stop = opened.cascade, settings, stop
-        self.variants = _variants("eta", settings.etas, settings.seeds)
-        self._texts = _Texts(opened, [i.target_text for i in items])
+    def __init__(self, work: Work, opened: Opened, items: Sequence[EditItem], stop: StopFlag):
+        self._work, self._cascade, self._stop = work, opened.cascade, stop
+        self._given = extras(work, items)
+        seeds = work.settings.seeds
+        self.variants = tuple(Variant(work.knob, a, s) for a in work.strengths for s in seeds)
+        said = [t for i in items for t in (i.target_text, *self._of(i).texts)]
+        texts = list(dict.fromkeys(said))
+        self._null, *conds = encode_texts(opened, ["", *texts])
+        self._texts = dict(zip(texts, conds, strict=True))
         self._params = {"stages": opened.load_stages()}
-        self._quiet = Reporter(quiet=True)
 
     @contextlib.contextmanager
-    def compiled(self) -> Iterator["Imagic"]:
+    def compiled(self) -> Iterator["Opening"]:
         """Compiles all programs beside the first item's work."""
-        s, model, like = self._settings, (self._cascade, self._params), self._texts.any()
-        fitting = imagic.fitting_programs(*model, like, s.embedding, s.tuning)
-        drawing = drawing_programs(self._cascade, self._params["stages"], like, s.sampling)
-        with Ahead({**fitting, **drawing}) as self._ahead:
+        like = next(iter(self._texts.values()))
+        programs = self._work.programs(self._cascade, self._params, like, fitting=True)
+        with Ahead(programs) as ahead:
+            self._watch = Watch(ahead, Reporter(quiet=True), self._stop)
             yield self
 
-    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
-        image, target = jnp.asarray(source.square), self._texts[item.target_text]
-        model = (self._cascade, self._params)
-        machine = (self._ahead, self._quiet, self._stop)
-        fit, _ = run_fit(*model, image, target, self._texts.null, self._settings, work, *machine)
-        drawn, _ = draw(*model, fit, self._settings.etas, self._settings, *machine)
-        return drawn.reshape(-1, *drawn.shape[2:])
-
-
-class Other:
-    """Any `editors.contracts.Method` with its own settings: what it inverts is inverted anew."""
-
-    def __init__(
-        self, method: Method, opened: Opened, settings: EditSettings, items: Sequence[EditItem]
-    ):
-        self._method, self._config, self._settings = method, method.config(), settings
-        self._given = extras(method.name, items)
-        self._strengths = (getattr(self._config, method.knob),)
-        self.variants = _variants(method.knob, self._strengths, settings.seeds)
-        texts = [t for i in items for t in (i.target_text, i.source_text)]
-        self._cascade, self._texts = opened.cascade, _Texts(opened, texts)
-        self._params = {"stages": opened.load_stages()}
-
-    def edit(self, item: EditItem, source: Source, work: Path) -> Float[np.ndarray, "v h w 3"]:
-        settings, seeds, inputs = self._settings, self._settings.seeds, self._inputs(item, source)
-        common = (self._cascade, self._params, inputs)
-        how = (self._config, settings.sampling)
-        fit = self._method.fit(*common, *how, jax.random.key(settings.seed))
-        base = self._method.render(*common, fit, *how, self._strengths, seeds)
-        drawn = enlarge(*common, base, seeds, settings.sampling)
+    def edit(self, item: EditItem, source: Source, folder: Path) -> Float[np.ndarray, "v h w 3"]:
+        work, _ = self._of(item).on(source, item.target_text)
+        model, image = (self._cascade, self._params), jnp.asarray(source.square)
+        texts = tuple(self._texts[t] for t in work.texts)
+        given = Given(*model, image, self._texts[item.target_text], self._null, texts)
+        fit, _ = work.fit(given, folder, self._watch)
+        drawn, *_ = work.draw(*model, fit, None, source.square[0], self._watch)
         return np.asarray(drawn).reshape(-1, *drawn.shape[2:])
 
-    def _inputs(self, item: EditItem, source: Source) -> Inputs:
-        mask, text = None, None
+    def _of(self, item: EditItem) -> Work:
+        """The method's work with what the item gives it."""
+        if not isinstance(self._work, MethodWork):
+            return self._work
+        mask, text = None, ""
         if "mask" in self._given and item.mask is not None:
-            mask = jnp.asarray(item.mask.scaled(self._cascade.size), jnp.float32)[None, :, :, None]
-        if "source text" in self._given and item.source_text:
-            text = self._texts[item.source_text]
-        image = jnp.asarray(source.square)
-        return Inputs(image, self._texts[item.target_text], self._texts.null, text, (), mask)
-
-
-def _variants(knob: str, amounts: Sequence[float], seeds: Sequence[int]) -> tuple[Variant, ...]:
-    return tuple(Variant(knob, a, s) for a in amounts for s in seeds)
+            mask = item.mask.scaled(self._cascade.size).astype(np.float32)
+        if "source text" in self._given:
+            text = item.source_text or ""
+        return dataclasses.replace(self._work, source_text=text, mask_pixels=mask)
 
 
 @contextlib.contextmanager
 def open_editor(
-    method: str,
-    opened: Opened,
-    settings: EditSettings,
-    items: Sequence[EditItem],
-    stop: StopFlag,
+    work: Work, opened: Opened, items: Sequence[EditItem], stop: StopFlag
 ) -> Iterator[Editor]:
     """A method, ready to edit `items`.
 
     Raises:
-        UserError: the model cannot be edited by it, or not with these settings or items.
+        UserError: it cannot work on the model, or not on such items.
     """
-    if method == IMAGIC:
-        check_tuning(opened, settings)
-        with Imagic(opened, settings, items, stop).compiled() as editor:
-            yield editor
-        return
-    about = METHODS[method]
-    if (why := about.refuses(opened.cascade)) is not None:
-        raise UserError(f"--methods: {method} cannot work on {opened.card['name']}: {why}")
-    yield Other(about, opened, settings, items)
+    work.check(opened)
+    with Opening(work, opened, items, stop).compiled() as editor:
+        yield editor

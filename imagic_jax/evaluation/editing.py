@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from imagic_jax.backbones.registry import Opened
+from imagic_jax.errors import UserError
 from imagic_jax.evaluation import benchmark_editors, rows
 from imagic_jax.evaluation.benchmark_editors import Editor
 from imagic_jax.evaluation.edit_items import Benchmark, EditItem, Problem
 from imagic_jax.jobs import output, pictures
-from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.jobs.work import Work
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import NonFiniteLoss
 from imagic_jax.runtime.progress import Reporter
@@ -31,9 +32,8 @@ from imagic_jax.runtime.progress import Reporter
 
 def run(
     benchmark: Benchmark,
-    method: str,
+    work: Work,
     opened: Opened,
-    settings: EditSettings,
     out: Path,
     reporter: Reporter,
     stop: StopFlag,
@@ -44,12 +44,13 @@ def run(
         UserError: `out`/METHOD holds results of other settings.
         Interrupted: stopped on request; the same command goes on.
     """
+    method, cascade = work.name, opened.cascade
     folder = out / method
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "weights": opened.fingerprint(),
         "data": benchmark.digest,
-        **rows.plain(benchmark_editors.decides(method, settings)),
+        **rows.plain(benchmark_editors.decides(work, cascade)),
     }
     output.same_run(folder / "settings.json", about)
     path = folder / "items.jsonl"
@@ -60,9 +61,9 @@ def run(
         progress = reporter.stage(method, len(benchmark.items), len(done))
         for note in _texts_lost(opened, left):
             reporter.warn(note)
-        with benchmark_editors.open_editor(method, opened, settings, left, stop) as editor:
+        with benchmark_editors.open_editor(work, opened, left, stop) as editor:
             for item in left:
-                done[item.id] = _one(editor, item, opened.cascade.size, folder)
+                done[item.id] = _one(editor, item, cascade.size, folder)
                 rows.append(path, done[item.id])
                 progress.advance(len(done))
                 if stop and len(done) < len(benchmark.items):
@@ -84,8 +85,9 @@ def _one(editor: Editor, item: EditItem, size: int, folder: Path) -> dict[str, A
         drawn = editor.edit(item, pictures.load_source(item.image, size), work)
     except Interrupted as error:
         raise Interrupted(f"{error}, {item.id}; the same command goes on") from error
-    except NonFiniteLoss as error:
-        problems.append(("fit diverged", str(error)))
+    except (NonFiniteLoss, UserError) as error:
+        diverged = isinstance(error, NonFiniteLoss)
+        problems.append(("fit diverged" if diverged else "edit refused", str(error)))
         drawn = np.zeros((0, size, size, 3), np.float32)
     for variant, picture in zip(editor.variants, drawn, strict=False):
         if not np.isfinite(picture).all():

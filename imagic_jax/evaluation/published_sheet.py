@@ -10,9 +10,9 @@ from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation.edit_items import Benchmark, EditItem, find_output
-from imagic_jax.evaluation.measures import Measure
 from imagic_jax.evaluation.results import COPY, Candidate
 from imagic_jax.jobs import pictures
+from imagic_jax.metrics.metric import Metric
 from imagic_jax.report.strips import grid
 
 _SIDE = 160
@@ -23,7 +23,7 @@ def sheet(
     benchmark: Benchmark,
     those: Sequence[Candidate],
     rows: Sequence[dict[str, Any]],
-    measure: Measure,
+    metric: Metric,
     first: int = 8,
     worst: int = 4,
 ) -> pil.Image:
@@ -33,17 +33,17 @@ def sheet(
         benchmark: its items.
         those: whose results; of several seeds the first.
         rows: their lines of `scores.jsonl`.
-        measure: what the worst are worst by, in the mean over all results.
+        metric: what the worst are worst by, in the mean over all results.
         first, worst: how many items of either.
     """
     shown = list({(c.method, c.amount): c for c in reversed(those) if c.folder}.values())[::-1]
     chosen = by_hash(benchmark.items)[:first]
-    low = [i for i in _worst_first(benchmark, rows, measure) if i not in chosen][:worst]
+    low = [i for i in _worst_first(benchmark, rows, metric) if i not in chosen][:worst]
     pictured = [[_input(i), *(_result(c, i) for c in shown)] for i in (*chosen, *low)]
     labels = [_wrapped(i.target_text) for i in chosen]
     labels += [_wrapped(f"worst: {i.target_text}") for i in low]
     heads = [c.method if c.amount is None else f"{c.method} {c.amount:g}" for c in shown]
-    title = f"{benchmark.suite}: first by hash, and worst by {measure.title}"
+    title = f"{benchmark.suite}: first by hash, and worst by {metric.name}"
     return grid(pictured, ["input", *heads], labels, title)
 
 
@@ -53,13 +53,13 @@ def by_hash(items: Sequence[EditItem]) -> list[EditItem]:
 
 
 def _worst_first(
-    benchmark: Benchmark, rows: Sequence[dict[str, Any]], measure: Measure
+    benchmark: Benchmark, rows: Sequence[dict[str, Any]], metric: Metric
 ) -> list[EditItem]:
     found: dict[str, list[float]] = {}
     for row in rows:
-        value = (row.get("scores") or {}).get(measure.id)
+        value = (row.get("scores") or {}).get(metric.identity)
         if value is not None and row["method"] != COPY:
-            found.setdefault(row["item"], []).append(value if measure.higher else -value)
+            found.setdefault(row["item"], []).append(value if metric.higher else -value)
     scored = [i for i in benchmark.items if i.id in found]
     return sorted(scored, key=lambda i: float(np.mean(found[i.id])))
 

@@ -6,15 +6,16 @@ before any result was seen; what an automatic score picks among several results 
 its own, "best of N".
 """
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from imagic_jax.evaluation.edit_items import Benchmark, Problem
-from imagic_jax.evaluation.measures import Absent, Measure
+from imagic_jax.metrics.metric import Metric
 
 Row = dict[str, Any]
 DRAWS = 10_000
@@ -31,7 +32,7 @@ class Interval(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of the table, by measure id: as fixed before, and as picked among `best_of`."""
+    """A line of the table, by identities: as fixed before, and as picked among `best_of`."""
 
     name: str
     items: int
@@ -58,7 +59,7 @@ def cluster_interval(
     return float(low), float(high)
 
 
-def lines(rows: Sequence[Row], measures: Sequence[Measure], choose: Measure | None) -> list[Line]:
+def lines(rows: Sequence[Row], metrics: Sequence[Metric], choose: Metric | None) -> list[Line]:
     """The table's lines: each method at each amount, then the best of a method's whole sweep."""
     found = []
     for method in dict.fromkeys(r["method"] for r in rows):
@@ -66,10 +67,10 @@ def lines(rows: Sequence[Row], measures: Sequence[Measure], choose: Measure | No
         amounts = list(dict.fromkeys(r["amount"] for r in mine))
         for amount in amounts:
             some = [r for r in mine if r["amount"] == amount]
-            found.append(_line(_at(some[0]), some, measures, choose, True))
+            found.append(_line(_at(some[0]), some, metrics, choose, True))
         if len(amounts) > 1 and choose is not None:
             name = f"{method}, {mine[0]['knob']} and seed picked"
-            found.append(_line(name, mine, measures, choose, False))
+            found.append(_line(name, mine, metrics, choose, False))
     return found
 
 
@@ -80,17 +81,17 @@ def _at(row: Row) -> str:
     return f"{row['method']}, {row['knob']} = {row['amount']:g}"
 
 
-def by_type(rows: Sequence[Row], measures: Sequence[Measure]) -> list[Line]:
+def by_type(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Line]:
     """The same per kind of edit, where the benchmark tells kinds."""
     found = []
     for kind in sorted({r["edit_type"] for r in rows if r["edit_type"]}):
-        for line in lines([r for r in rows if r["edit_type"] == kind], measures, None):
+        for line in lines([r for r in rows if r["edit_type"] == kind], metrics, None):
             found.append(line._replace(name=f"{line.name}: {kind}"))
     return found
 
 
 def _line(
-    name: str, rows: Sequence[Row], measures: Sequence[Measure], choose: Measure | None, fixed: bool
+    name: str, rows: Sequence[Row], metrics: Sequence[Metric], choose: Metric | None, fixed: bool
 ) -> Line:
     of_item: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -103,24 +104,24 @@ def _line(
     return Line(
         name,
         len(of_item),
-        {m.id: _interval(of_item, m) for m in measures} if fixed else {},
-        {m.id: _interval(best, m) for m in measures} if best else {},
+        {m.identity: _interval(of_item, m) for m in metrics} if fixed else {},
+        {m.identity: _interval(best, m) for m in metrics} if best else {},
         most,
     )
 
 
-def _best(rows: Sequence[Row], choose: Measure) -> Row:
+def _best(rows: Sequence[Row], choose: Metric) -> Row:
     def rank(row: Row) -> float:
-        value = row["scores"][choose.id]
+        value = row["scores"][choose.identity]
         return -np.inf if value is None else value if choose.higher else -value
 
     return max(rows, key=rank)
 
 
-def _interval(of_item: dict[str, list[Row]], measure: Measure) -> Interval:
+def _interval(of_item: dict[str, list[Row]], metric: Metric) -> Interval:
     values, groups = [], []
     for rows in of_item.values():
-        some = [v for r in rows if (v := r["scores"][measure.id]) is not None]
+        some = [v for r in rows if (v := r["scores"][metric.identity]) is not None]
         if some:
             values.append(float(np.mean(some)))
             groups.append(rows[0]["group"])
@@ -169,11 +170,11 @@ def _who(row: Row) -> str:
 def markdown(
     benchmark: Benchmark,
     table: Sequence[Line],
-    measures: Sequence[Measure],
-    choose: Measure | None,
+    metrics: Sequence[Metric],
+    choose: Metric | None,
     size: int,
     wrong: dict[str, dict[str, list[str]]],
-    absent: Sequence[Absent],
+    absent: Mapping[str, str],
 ) -> str:
     """The whole report."""
     groups = len({i.group for i in benchmark.items})
@@ -183,7 +184,7 @@ def markdown(
         " pictures].",
         *([f"Read with: {'; '.join(benchmark.notes)}."] if benchmark.notes else []),
         "",
-        *_rows(table, measures, choose, len(benchmark.items)),
+        *_rows(table, metrics, choose, len(benchmark.items)),
         "",
     ]
     if any(line.best_of > 1 for line in table) and choose is None:
@@ -198,43 +199,45 @@ def markdown(
                     f"* {who}: {len(items)} x {what}: {'; '.join(items[:_MOST_NAMES])}{more}"
                 )
         text.append("")
+    text += ["Scores: " + "; ".join(m.identity for m in metrics) + ".", ""]
     if absent:
         text += ["Scores that are left out for want of weights:", ""]
-        text += [f"* {a.title}: wants {a.wants}" for a in absent]
+        text += [f"* {name}: {wants}" for name, wants in absent.items()]
     return "\n".join(text).rstrip()
 
 
-def kinds_table(kinds: Sequence[Line], measures: Sequence[Measure]) -> str:
+def kinds_table(kinds: Sequence[Line], metrics: Sequence[Metric]) -> str:
     """`by_type` as Markdown."""
     most = max(line.items for line in kinds)
-    return "\n".join(["By kind of edit:", "", *_rows(kinds, measures, None, most)])
+    return "\n".join(["By kind of edit:", "", *_rows(kinds, metrics, None, most)])
 
 
 def _rows(
-    table: Sequence[Line], measures: Sequence[Measure], choose: Measure | None, total: int
+    table: Sequence[Line], metrics: Sequence[Metric], choose: Metric | None, total: int
 ) -> list[str]:
     picked = choose is not None and any(line.best for line in table)
-    heads = [m.title for m in measures]
+    heads = [m.name for m in metrics]
     if picked and choose is not None:
-        heads += [f"{m.title}, best of N by {choose.title}" for m in measures]
+        heads += [f"{m.name}, best of N by {choose.name}" for m in metrics]
     found = ["| method | items | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for line in table:
-        cells = _cells(line.fixed, measures, line.items)
+        cells = _cells(line.fixed, metrics, line.items)
         if picked:
             n = f" (N = {line.best_of})"
-            cells += [c + n if c else "" for c in _cells(line.best, measures, line.items)]
+            cells += [c + n if c else "" for c in _cells(line.best, metrics, line.items)]
         count = str(line.items) if line.items == total else f"{line.items} of {total}"
         found.append(f"| {line.name} | {count} | " + " | ".join(cells) + " |")
     return found
 
 
-def _cells(values: dict[str, Interval], measures: Sequence[Measure], items: int) -> list[str]:
-    return [_cell(values[m.id], m.digits, items) if m.id in values else "" for m in measures]
+def _cells(values: dict[str, Interval], metrics: Sequence[Metric], items: int) -> list[str]:
+    return [_cell(values[m.identity], items) if m.identity in values else "" for m in metrics]
 
 
-def _cell(value: Interval, digits: int, items: int) -> str:
+def _cell(value: Interval, items: int) -> str:
     if not value.items:
         return "not defined"
-    mean, low, high = (f"{v:.{digits}f}" for v in value[:3])
+    size = math.floor(math.log10(abs(value.mean))) if value.mean else 0
+    mean, low, high = (f"{v:.{min(max(3 - size, 0), 6)}f}" for v in value[:3])
     over = "" if value.items == items else f" (over {value.items})"
     return f"{mean} [{low}, {high}]{over}"

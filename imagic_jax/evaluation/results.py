@@ -24,8 +24,9 @@ from imagic_jax.evaluation.edit_items import (
     scaled_mask,
     strangers,
 )
-from imagic_jax.evaluation.measures import Edits, Measure
 from imagic_jax.jobs import pictures
+from imagic_jax.metrics.catalog import Opened
+from imagic_jax.metrics.contract import Pairs
 from imagic_jax.runtime.progress import Reporter
 
 COPY = "copy"  # the source handed back: the anchor that every table shows
@@ -65,7 +66,7 @@ def candidates(method: str, folder: Path) -> list[Candidate]:
 def score(
     benchmark: Benchmark,
     those: Sequence[Candidate],
-    measures: Sequence[Measure],
+    metrics: Opened,
     size: int,
     path: Path,
     reporter: Reporter,
@@ -75,7 +76,7 @@ def score(
     Args:
         benchmark: its usable items.
         those: whose results.
-        measures: what to compute.
+        metrics: what to compute.
         size: pixels per side at which pictures are compared.
         path: the JSONL of all scores.
         reporter: shows progress.
@@ -86,15 +87,15 @@ def score(
     Raises:
         UserError: a folder holds no result at all.
     """
-    ids = [m.id for m in measures]
+    ids = [m.identity for m in metrics.metrics]
     known = {_key(r): r for r in rows.read(path)}
     rows.write(path, known.values())
     progress = reporter.stage("scoring", len(benchmark.items) * len(those))
     found: list[dict[str, Any]] = []
-    pending: list[tuple[dict[str, Any], Edits]] = []
+    pending: list[tuple[dict[str, Any], Pairs]] = []
 
     def flush() -> None:
-        for row, values in zip(pending, _compute(pending, measures), strict=True):
+        for row, values in zip(pending, _compute(pending, metrics), strict=True):
             row[0]["scores"] = dict(zip(ids, values, strict=True))
             rows.append(path, row[0])
         pending.clear()
@@ -158,7 +159,7 @@ def _pair(
     source: Float[np.ndarray, "s s 3"],
     size: int,
     row: dict[str, Any],
-) -> Edits | None:
+) -> Pairs | None:
     """A batch of one; None where the result cannot be used, which the row then says."""
     result = source
     if of.folder is not None:
@@ -172,7 +173,7 @@ def _pair(
     mask = None
     if item.mask is not None:
         mask = scaled_mask(piebench.edit_mask(item.mask), size)[None]
-    return Edits(source[None], result[None], (item.target_text,), (item.source_text,), mask)
+    return Pairs(result[None], source[None], mask, (item.target_text,), (item.source_text or "",))
 
 
 def _read(
@@ -200,22 +201,22 @@ def _is_finite(path: Path) -> bool:
 
 
 def _compute(
-    pending: Sequence[tuple[dict[str, Any], Edits]], measures: Sequence[Measure]
+    pending: Sequence[tuple[dict[str, Any], Pairs]], metrics: Opened
 ) -> Iterator[list[float | None]]:
-    """All measures of all pending edits, edit by edit; None where one is not defined."""
+    """All scores of all pending edits, edit by edit; None where one is not defined."""
     if not pending:
         return
-    parts = [e for _, e in pending]
-    masks = [e.mask for e in parts if e.mask is not None]
-    together = Edits(
-        np.concatenate([e.source for e in parts]),
-        np.concatenate([e.output for e in parts]),
-        tuple(e.text[0] for e in parts),
-        tuple(e.source_text[0] for e in parts),
+    parts = [p for _, p in pending]
+    masks = [np.asarray(p.mask, np.float32) for p in parts if p.mask is not None]
+    together = Pairs(
+        np.concatenate([p.output for p in parts]),
+        np.concatenate([p.reference for p in parts]),
         np.concatenate(masks) if len(masks) == len(parts) else None,
+        [t for p in parts for t in p.text or ()],
+        [t for p in parts for t in p.source_text or ()],
     )
-    columns = [np.asarray(m.compute(together), np.float64) for m in measures]
-    for values in zip(*columns, strict=True):
+    found = metrics.score(together).values
+    for values in zip(*(found[m.name] for m in metrics.metrics), strict=True):
         yield [float(v) if np.isfinite(v) else None for v in values]
 
 

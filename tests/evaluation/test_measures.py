@@ -1,61 +1,46 @@
-"""Scores of the public benchmarks against their definitions written out."""
+"""Which scores a public benchmark shows, and which one may choose."""
 
-import numpy as np
 import pytest
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import measures
-from imagic_jax.evaluation.measures import Edits, Measure
+from imagic_jax.metrics import catalog
 
 
-def edits(mask=None, count=3, side=16):
-    rng = np.random.default_rng(0)
-    source, output = rng.random((2, count, side, side, 3), np.float32)
-    return Edits(source, output, ("a",) * count, (None,) * count, mask)
+def test_without_weights_the_plain_scores_are_left_and_the_others_say_what_they_want():
+    opened = measures.open_for(None, masks=False, weights=None)
+    assert [m.name for m in opened.metrics] == ["psnr", "ssim"]
+    assert set(opened.missing) == set(measures.WITHOUT_MASKS) - {"psnr", "ssim"}
+    assert "alexnet-owt-7be5be79" in opened.missing["lpips_alex"]
+    masked = measures.open_for(None, masks=True, weights=None)
+    assert [m.name for m in masked.metrics] == [
+        "psnr", "ssim", "psnr_background", "ssim_background", "pie_psnr", "pie_mse", "pie_ssim",
+    ]  # fmt: skip
 
 
-def half(count=3, side=16):
-    mask = np.zeros((count, side, side), bool)
-    mask[:, : side // 2] = True
-    return mask
+@pytest.mark.parametrize("names", [measures.WITHOUT_MASKS, measures.WITH_MASKS, measures.ALIGNMENT])
+def test_every_score_is_in_the_catalog(names):
+    assert not set(names) - set(catalog.CATALOG)
 
 
-def test_the_background_is_what_the_mask_leaves():
-    e = edits(half())
-    square = np.square(e.output - e.source)[:, 8:]
-    expected = -10 * np.log10(square.mean((1, 2, 3)))
-    np.testing.assert_allclose(measures.background_psnr(e), expected, rtol=1e-5)
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["beauty"], "no metric 'beauty'"),
+        (["psnr_background"], "psnr_background needs what this benchmark does not give"),
+        (["lpips_vgg"], "none can be computed .*lpips_vgg"),
+    ],
+)
+def test_scores_that_cannot_be(names, named):
+    with pytest.raises(UserError, match=named):
+        measures.open_for(names, masks=False, weights=None)
 
 
-def test_pie_bench_divides_by_the_whole_frame():
-    """Half of the frame is black in both pictures: 3.01 dB too much, half the error."""
-    e = edits(half())
-    inflation = measures.pie_psnr(e) - measures.background_psnr(e)
-    np.testing.assert_allclose(inflation, 10 * np.log10(2), rtol=1e-4)
-    square = np.square(e.output - e.source)[:, 8:].mean((1, 2, 3))
-    np.testing.assert_allclose(measures.pie_mse(e), 1e4 * square / 2, rtol=1e-5)
-
-
-def test_without_background_nothing_is_defined():
-    e = edits(np.ones((3, 16, 16), bool))
-    for score in (measures.background_psnr, measures.pie_psnr, measures.pie_mse):
-        assert np.isnan(score(e)).all()
-    assert np.isfinite(measures.source_psnr(e)).all()
-
-
-def test_measures_that_need_masks_are_left_to_benchmarks_that_have_them():
-    with_masks, absent = measures.known(masks=True)
-    without, _ = measures.known(masks=False)
-    assert [m.id for m in without] == ["psnr_source"]
-    assert {m.id for m in with_masks} > {m.id for m in without}
-    assert all(a.wants for a in absent)
-
-
-def test_only_a_measure_of_alignment_chooses_unasked():
-    plain, _ = measures.known(masks=False)
-    aligned = Measure(id="clip", title="CLIP", compute=measures.source_psnr, alignment=True)
+def test_only_a_score_of_alignment_chooses_unasked():
+    plain = [catalog.CATALOG[n] for n in ("psnr", "ssim")]
+    aligned = catalog.CATALOG["clip_cos"]
     assert measures.chooser(plain, None) is None
     assert measures.chooser([*plain, aligned], None) is aligned
-    assert measures.chooser([*plain, aligned], "psnr_source") is plain[0]
-    with pytest.raises(UserError, match=r"no score 'x' here \(there are psnr_source\)"):
+    assert measures.chooser([*plain, aligned], "psnr") is plain[0]
+    with pytest.raises(UserError, match=r"no score 'x' here \(there are psnr, ssim\)"):
         measures.chooser(plain, "x")

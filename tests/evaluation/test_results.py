@@ -1,5 +1,7 @@
 """Results in published layouts are scored, and every one that cannot be is named."""
 
+import dataclasses
+
 import benchmark_folders as data
 import numpy as np
 import pytest
@@ -7,14 +9,16 @@ from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import measures, published, published_sheet, published_table, results
-from imagic_jax.evaluation.measures import Measure
 from imagic_jax.evaluation.published_table import cluster_interval
 from imagic_jax.evaluation.results import COPY, Candidate
 from imagic_jax.jobs import pictures
+from imagic_jax.metrics import catalog
 from imagic_jax.runtime.progress import Reporter
 
 SIZE = 64
-PLAIN = [measures.PLAIN[0]]
+OPENED = measures.open_for(["psnr"], masks=False, weights=None)
+PLAIN = list(OPENED.metrics)
+PSNR = PLAIN[0].identity
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def imagic(tmp_path, ted):
 
 def score(benchmark, those, tmp_path, using=None, size=SIZE):
     path = tmp_path / "scores.jsonl"
-    return results.score(benchmark, those, using or PLAIN, size, path, Reporter(quiet=True))
+    return results.score(benchmark, those, using or OPENED, size, path, Reporter(quiet=True))
 
 
 def test_scores_are_those_of_the_pictures_at_the_size_of_comparison(ted, imagic, tmp_path):
@@ -41,12 +45,12 @@ def test_scores_are_those_of_the_pictures_at_the_size_of_comparison(ted, imagic,
         a = pictures.load_source(item.image, SIZE).square
         b = pictures.load_source(imagic / item.output, SIZE).square
         expected = -10 * np.log10(np.square((a - b) / 2).mean())
-        assert row["scores"]["psnr_source"] == pytest.approx(expected, rel=1e-5)
+        assert row["scores"][PSNR] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_source_itself_is_the_anchor(ted, imagic, tmp_path):
     rows, _ = score(ted, [Candidate(COPY, None)], tmp_path)
-    assert [r["scores"]["psnr_source"] for r in rows] == [100.0] * 7
+    assert [r["scores"][PSNR] for r in rows] == [100.0] * 7
 
 
 def test_every_result_that_cannot_be_scored_is_named(ted, imagic, tmp_path):
@@ -76,8 +80,8 @@ def test_every_result_that_cannot_be_scored_is_named(ted, imagic, tmp_path):
     ):
         assert named.startswith(name.removesuffix(".png")), what
     (line,) = published_table.lines(rows, PLAIN, None)
-    assert (line.items, line.fixed["psnr_source"].items) == (3, 3)
-    text = published_table.markdown(ted, [line], PLAIN, None, SIZE, {"imagic": wrong}, [])
+    assert (line.items, line.fixed[PSNR].items) == (3, 3)
+    text = published_table.markdown(ted, [line], PLAIN, None, SIZE, {"imagic": wrong}, {})
     assert "| imagic | 3 of 7 |" in text
     assert "1 x result not square" in text
     assert "another.png" in text
@@ -94,11 +98,11 @@ def test_a_folder_of_something_else_says_which_names_are_expected(ted, tmp_path)
 def test_scores_are_kept_and_only_what_changed_is_computed_again(ted, imagic, tmp_path):
     asked = []
 
-    def compute(edits):
-        asked.extend(edits.text)
-        return measures.source_psnr(edits)
+    def compute(seen):
+        asked.extend(seen.pairs.text)
+        return PLAIN[0].score(seen)
 
-    counted = [Measure(id="psnr_source", title="", compute=compute)]
+    counted = dataclasses.replace(OPENED, metrics=(dataclasses.replace(PLAIN[0], score=compute),))
     those = results.candidates("imagic", imagic)
     first, _ = score(ted, those, tmp_path, counted)
     assert len(asked) == 7
@@ -124,25 +128,26 @@ def test_results_may_have_another_ending(ted, imagic, tmp_path, suffix):
 
 def test_the_last_square_of_pie_benchs_strips_counts(tmp_path):
     pie = published.load("piebench", data.write_piebench(tmp_path / "pie"), tmp_path)
-    known, _ = measures.known(masks=True)
+    opened = measures.open_for(None, masks=True, weights=None)
+    known = opened.metrics
     for number, item in enumerate(pie.items):
         path = tmp_path / "m" / item.output
         path.parent.mkdir(parents=True, exist_ok=True)
         strip = pil.new("RGB", (2048, 512), (255, 0, 0))
         strip.paste(data.picture(number, 512, 512), (1536, 0))
         strip.save(path)
-    rows, _ = score(pie, [Candidate("m", tmp_path / "m")], tmp_path, known, 512)
+    rows, _ = score(pie, [Candidate("m", tmp_path / "m")], tmp_path, opened, 512)
     # Sources are JPEGs of the same pictures.
-    assert all(r["scores"]["psnr_source"] > 35 for r in rows)
-    assert rows[2]["scores"]["psnr_background"] is None  # its mask is everything
+    assert all(r["scores"][PSNR] > 35 for r in rows)
+    assert rows[2]["scores"][known[2].identity] is None  # its mask is everything
     wrong = published_table.problems(pie, rows, [])
     assert wrong["data"] == {"mask empty": ["200000000003: nothing is marked as to be edited"]}
-    assert list(wrong["m"]) == [f"{m.id} not defined" for m in known if m.masked]
+    assert list(wrong["m"]) == [f"{m.identity} not defined" for m in known if "mask" in m.needs]
     kinds = published_table.by_type(rows, known)
     assert [k.name for k in kinds][:2] == ["m: add object", "m: change object"]
     (line,) = published_table.lines(rows, known, None)
-    assert (line.fixed["psnr_source"].items, line.fixed["psnr_background"].items) == (4, 3)
-    assert "(over 3)" in published_table.markdown(pie, [line], known, None, 512, wrong, [])
+    assert (line.fixed[PSNR].items, line.fixed[known[2].identity].items) == (4, 3)
+    assert "(over 3)" in published_table.markdown(pie, [line], known, None, 512, wrong, {})
 
 
 def test_folders_of_a_sweep_are_told_apart(tmp_path):
@@ -158,7 +163,7 @@ def test_the_sheet_shows_the_first_by_hash_and_the_worst(ted, imagic, tmp_path):
     rows, _ = score(ted, those, tmp_path)
     worst = min(
         (r for r in rows if r["method"] == "imagic" and r.get("scores")),
-        key=lambda r: r["scores"]["psnr_source"],
+        key=lambda r: r["scores"][PSNR],
     )["item"]
     assert published_sheet._worst_first(ted, rows, PLAIN[0])[0].id == worst
     order = published_sheet.by_hash(ted.items)
@@ -173,24 +178,24 @@ def row(item, value, amount=0.5, seed=0, group=None, clip=0.0):
     return {
         "item": item, "group": group or item, "edit_type": None, "method": "imagic",
         "knob": "eta", "amount": amount, "seed": seed, "problems": [],
-        "scores": {"psnr_source": value, "clip": clip},
+        "scores": {PSNR: value, CLIP.identity: clip},
     }  # fmt: skip
 
 
-CLIP = Measure(id="clip", title="CLIP", compute=measures.source_psnr, alignment=True)
+CLIP = catalog.CATALOG["clip_cos"]
 
 
 def test_seeds_are_averaged_first_and_the_best_has_columns_of_its_own():
     rows = [row("a", 10.0, clip=0.2), row("a", 20.0, seed=1, clip=0.1), row("b", 30.0)]
     rows += [row("a", 5.0, amount=1.0, clip=0.9), row("b", 7.0, amount=1.0, clip=0.8)]
     low, high, picked = published_table.lines(rows, [*PLAIN, CLIP], CLIP)
-    assert low.fixed["psnr_source"].mean == (15.0 + 30.0) / 2
-    assert low.best["psnr_source"].mean == (10.0 + 30.0) / 2
+    assert low.fixed[PSNR].mean == (15.0 + 30.0) / 2
+    assert low.best[PSNR].mean == (10.0 + 30.0) / 2
     assert (low.best_of, high.best_of, high.best) == (2, 1, {})
     assert not picked.fixed
-    assert (picked.best["psnr_source"].mean, picked.best_of) == (6.0, 3)
+    assert (picked.best[PSNR].mean, picked.best_of) == (6.0, 3)
     lines = published_table._rows([low, high, picked], [*PLAIN, CLIP], CLIP, 2)
-    assert "CLIP, best of N by CLIP" in lines[0]
+    assert "clip_cos, best of N by clip_cos" in lines[0]
     assert len({line.count("|") for line in lines}) == 1
     assert "(N = 3)" in lines[-1]
 
