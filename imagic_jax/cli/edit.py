@@ -51,6 +51,12 @@ def define_rendering(values: flags.FlagValues) -> None:
         " chooses the largest that keeps the picture",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "metric_weights",
+        None,
+        "DIR: weights of CLIP and LPIPS, which --eta=auto wants for photographs",
+        flag_values=values,
+    )
     method_flags.define_strength(values)
     define_sampling(values)
     flags.DEFINE_boolean(
@@ -210,6 +216,7 @@ def main(values: flags.FlagValues) -> None:
         paste_back=values.paste_back,
         check_memory=values.check_memory,
         choose_eta=values.eta == AUTO,
+        metric_weights=Path(values.metric_weights) if values.metric_weights else None,
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:

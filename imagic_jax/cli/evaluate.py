@@ -44,6 +44,7 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     switch("choose_eta", True, "score Imagic's pictures as --eta=auto would", flag_values=values)
+    text("edit_back", "0", "N: flatland items that are also edited back", flag_values=values)
     switch("report_only", False, "make tables and figures from the saved rows", flag_values=values)
     text("out", None, "DIR: results (default: imagic_out/evaluate-SUITE-PART)", flag_values=values)
     public.define(values)

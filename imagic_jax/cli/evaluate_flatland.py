@@ -111,6 +111,7 @@ def _rows(
         sweep_test=values.sweep,
         stamp=stamp,
         choose_eta=values.choose_eta,
+        back=settings.whole(values.edit_back, "--edit_back", 0, 100_000),
     )
     ranked = extras.ranks_ideals_first(chosen[part])
     if ranked is not None:
@@ -120,7 +121,7 @@ def _rows(
     for note in said:
         reporter.warn(note)
     if values.score_only:
-        return flatland_bench.rescore(plan, methods, out, reporter, stop), notes
+        return flatland_bench.rescore(plan, out, reporter, stop), notes
     runners = contenders.contenders(methods, opened.load(), checked)
     return flatland_bench.run(plan, runners, out, reporter, stop), notes
 

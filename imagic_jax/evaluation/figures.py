@@ -3,7 +3,6 @@
 Items are the first ones by the hashes of their names, or the worst by score: nobody's choice.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,11 +17,6 @@ from imagic_jax.evaluation.units import Unit, pictures_file
 from imagic_jax.report.strips import enlarge, grid
 
 _SIDE = 128  # pixels of a shown picture
-
-
-def by_hash(items: Sequence[Item], count: int) -> list[Item]:
-    """The first `count` items in the order of their names' hashes."""
-    return sorted(items, key=lambda i: hashlib.sha256(i.name.encode()).hexdigest())[:count]
 
 
 def worst(items: Sequence[Item], sweep: Sweep, strength: float, count: int) -> list[Item]:

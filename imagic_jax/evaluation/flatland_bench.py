@@ -21,9 +21,9 @@ import numpy as np
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import anchors, extras, manifest, rows
-from imagic_jax.evaluation.contenders import TEXT_ONLY, Contender
+from imagic_jax.evaluation.contenders import TEXT_ONLY, Contender, Cost, Outcome
 from imagic_jax.evaluation.extras import Extra
-from imagic_jax.evaluation.items import Item, Part, Split, items
+from imagic_jax.evaluation.items import Item, Part, Split, hashed, items
 from imagic_jax.evaluation.scoring import (
     SCORES_ID,
     Gates,
@@ -35,9 +35,10 @@ from imagic_jax.evaluation.tables import chosen_strengths, sweeps
 from imagic_jax.evaluation.units import Unit, Units, pictures_file, save_pictures, whole_units
 from imagic_jax.flatland import free_reader
 from imagic_jax.flatland.free_reader import FreeReading
-from imagic_jax.flatland.reader import Reading
+from imagic_jax.flatland.reader import SIZE, Reading
 from imagic_jax.jobs import output
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
+from imagic_jax.runtime.loop import NonFiniteLoss
 from imagic_jax.runtime.progress import Reporter
 
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -53,6 +54,8 @@ class Tier(NamedTuple):
 
 
 ROWS = "rows.jsonl"
+BACK, BACK_PART = " and back", "back"  # what was edited twice
+NO_COST = Cost(0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)
 TIERS = {
     "smoke": Tier(8, 4, 1, 1),
     "dev": Tier(100, 40, 4, 1),
@@ -72,6 +75,7 @@ class Plan:
         sweep_test: draw every strength on test items too (curves, windows), not the chosen alone.
         stamp: what every row says of the run: package version, hash of the settings.
         choose_eta: score Imagic's pictures as `--eta=auto` would.
+        back: how many items are also edited back (none by default: it doubles their cost).
     """
 
     items: dict[Part, list[Item]]
@@ -81,6 +85,7 @@ class Plan:
     sweep_test: bool
     stamp: dict[str, Any]
     choose_eta: bool = True
+    back: int = 0
 
     @functools.cached_property
     def extras(self) -> list[Extra]:
@@ -145,6 +150,7 @@ def run(
     for contender in contenders:
         for part in parts:
             _one_part(plan, contender, part, kept, out, reporter, stop)
+        _edit_back(plan, contender, kept, out, reporter, stop)
     return [r for unit in kept.values() for r in unit]
 
 
@@ -165,6 +171,8 @@ def _anchors(plan: Plan, kept: Units, path: Path, reporter: Reporter, stop: Stop
     for done, item in enumerate(todo, 1):
         _check(stop)
         for name, score in anchors.scores(item, plan.gates).items():
+            if (anchors.PREFIX + name, item.name) in kept:
+                continue
             where = {
                 "method": anchors.PREFIX + name,
                 "part": plan.reported,
@@ -206,13 +214,70 @@ def _one_part(
     for done, item in enumerate(todo, before + 1):
         _check(stop)
         seeds = item.seeds(plan.seeds[part])
-        outcome = contender.run(item, seeds, strengths)
-        save_pictures(pictures_file(out, contender.name, item), outcome, strengths, seeds)
+        _draw(contender, item, seeds, strengths, pictures_file(out, contender.name, item), reporter)
         if not free:
             _add_scores(plan, contender.name, part, [item], kept, out)
         progress.advance(done)
     if free:  # reading freely pays for many pictures together
         _add_scores(plan, contender.name, part, todo, kept, out)
+
+
+def _draw(
+    contender: Contender,
+    item: Item,
+    seeds: Sequence[int],
+    strengths: Sequence[float],
+    path: Path,
+    reporter: Reporter,
+) -> None:
+    """Draws and keeps a unit; one that diverged is named and counts as failed."""
+    try:
+        outcome, fault = contender.run(item, seeds, strengths), ""
+    except NonFiniteLoss as error:
+        reporter.warn(f"{contender.name}, {item.name}: {error}")
+        outcome, fault = Outcome(np.empty((0, 0, SIZE, SIZE, 3)), NO_COST), "diverged"
+    save_pictures(path, outcome, strengths, seeds, fault)
+
+
+def _edit_back(
+    plan: Plan, contender: Contender, kept: Units, out: Path, reporter: Reporter, stop: StopFlag
+) -> None:
+    """Reversibility (evaluation: 4.6, metric 11): results of the chosen strength, edited again
+    under a text that is true of the source, against the source.
+
+    Scored as an item that asks for no edit: what is right is the source itself.
+    """
+    if "mask" in contender.given or not plan.back:
+        return
+    name, part = f"{contender.name}{BACK}", plan.reported
+    chosen = hashed(plan.items[part])[: plan.back]
+    todo = [i for i in chosen if (name, i.name) not in kept]
+    progress = reporter.stage(name, len(todo)) if todo else None
+    at = choice(contender.name, kept)
+    for done, item in enumerate(todo, 1):
+        _check(stop)
+        unit = Unit.read(pictures_file(out, contender.name, item))
+        strength = contender.strengths[at]
+        picture, fault = unit.at(strength)
+        back = item._replace(
+            split="null",
+            text=item.source_text,
+            source_text=item.text,
+            ideals=(item.source,),
+            given=picture,
+        )
+        path = pictures_file(out, name, item)
+        if fault:
+            nothing = Outcome(np.empty((0, 0, SIZE, SIZE, 3)), NO_COST)
+            save_pictures(path, nothing, (strength,), item.seeds(1), f"first edit: {fault}")
+        else:
+            _draw(contender, back, item.seeds(1), (strength,), path, reporter)
+        found = unit_rows(plan, name, part, back, Unit.read(path))
+        for row in found:
+            row["part"], row["split"] = BACK_PART, item.split
+        _add(out / ROWS, kept, found)
+        if progress:
+            progress.advance(done)
 
 
 def _add_scores(
@@ -283,16 +348,16 @@ def _add_extras(
                 scores[i][name] = float(value)
 
 
-def rescore(
-    plan: Plan, names: Sequence[str], out: Path, reporter: Reporter, stop: StopFlag
-) -> list[dict[str, Any]]:
-    """Scores all saved pictures anew, without any model.
+def rescore(plan: Plan, out: Path, reporter: Reporter, stop: StopFlag) -> list[dict[str, Any]]:
+    """Scores all saved pictures anew, without any model; what was edited back is not kept.
 
     Raises:
         UserError: no pictures are there at all, or a file is broken.
     """
     new: str = "rows.new.jsonl"
     kept: Units = {}
+    folders = sorted((out / "pictures").iterdir()) if (out / "pictures").is_dir() else []
+    names = [p.name for p in folders if not p.name.endswith(BACK)]
     units: dict[tuple[str, Part], list[Item]] = {
         (name, part): [i for i in chosen if pictures_file(out, name, i).is_file()]
         for name in names

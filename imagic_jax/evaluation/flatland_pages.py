@@ -10,7 +10,7 @@ from imagic_jax.evaluation import figures, flatland_report, manifest, plots
 from imagic_jax.evaluation.anchors import PREFIX
 from imagic_jax.evaluation.contenders import titles_and_knobs
 from imagic_jax.evaluation.flatland_report import Results
-from imagic_jax.evaluation.items import Item
+from imagic_jax.evaluation.items import Item, hashed
 from imagic_jax.evaluation.tables import AUTO
 from imagic_jax.evaluation.units import pictures_file
 from imagic_jax.jobs import output
@@ -55,7 +55,7 @@ def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
     every = [i for i in _items(out, results.part) if any(i in there[m] for m in methods)]
     found: dict[str, tuple[str, pil.Image]] = {}
     if every:
-        some = figures.by_hash(every, _RANDOM)
+        some = hashed(every)[:_RANDOM]
         found["random-cases"] = (
             f"{len(some)} items by the hash of their names, first seed",
             figures.contact_sheet(some, out, chosen, titles),
@@ -71,13 +71,11 @@ def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
     if both:
         found["fig7-ablation"] = (
             "The pre-trained model and the tuned one over eta (the paper's Fig. 7)",
-            figures.ablation_strip(
-                figures.by_hash(both, _STRIPS), out, "imagic", "imagic_no_tuning"
-            ),
+            figures.ablation_strip(hashed(both)[:_STRIPS], out, "imagic", "imagic_no_tuning"),
         )
     if there.get("imagic"):
         seeds = results.found["imagic"].rows.shape[1]
-        first = figures.by_hash(there["imagic"], 1)[0]
+        first = hashed(there["imagic"])[0]
         found["fig15-seeds"] = (
             "Seeds over eta (the paper's Fig. 15), Imagic",
             figures.seed_strip(first, out, "imagic", seeds),

@@ -14,6 +14,7 @@ import numpy as np
 from imagic_jax.evaluation import checks, curves, statistics, tables
 from imagic_jax.evaluation.anchors import PREFIX
 from imagic_jax.evaluation.checks import Check, says
+from imagic_jax.evaluation.flatland_bench import BACK_PART
 from imagic_jax.evaluation.rows import plain
 from imagic_jax.evaluation.statistics import Comparison, Interval
 from imagic_jax.evaluation.tables import Column, Line, Row, Sweep
@@ -29,6 +30,7 @@ class Results:
         found: sweeps of the part, by method.
         chosen: the strength of every method.
         factors, pixels, costs: tables.
+        back: what was edited back, against the source.
         kinds: joint success by kind of edit and split.
         comparisons: Imagic against every other method, with Holm's p.
         summaries: of every sweep, by method and name.
@@ -43,6 +45,7 @@ class Results:
     factors: list[Line]
     pixels: list[Line]
     costs: list[Line]
+    back: list[Line]
     kinds: dict[str, dict[str, Interval]]
     comparisons: dict[str, tuple[Comparison, float]]
     summaries: dict[str, dict[str, Interval]]
@@ -75,6 +78,7 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
         factors=tables.table(found, chosen, tables.FACTOR_COLUMNS, **options),
         pixels=tables.table(found, chosen, pixel_columns, **options),
         costs=tables.table(methods, chosen, tables.COST_COLUMNS, **options),
+        back=_back(rows, **options),
         kinds=tables.by_kind(found, chosen, **options),
         comparisons=tables.comparisons(found, chosen, **options),
         summaries={m: summary(s, chosen[m], **options) for m, s in methods.items()},
@@ -82,6 +86,12 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
         problems=problems(found),
         notes=notes,
     )
+
+
+def _back(rows: Sequence[Row], **options: Any) -> list[Line]:
+    """What was edited twice: once to the text, and back."""
+    found = tables.sweeps(rows, BACK_PART)
+    return [tables.line(s, s.strengths[0], tables.BACK_COLUMNS, **options) for s in found.values()]
 
 
 def summary(sweep: Sweep, strength: float, **options: Any) -> dict[str, Interval]:
@@ -185,6 +195,8 @@ def grids(r: Results) -> dict[str, Grid]:
         "Cost": grid(r.costs, tables.COST_COLUMNS),
     }
     methods = [m for m in r.found if not m.startswith(PREFIX)]
+    if r.back:
+        found["Edited back, against the source"] = grid(r.back, tables.BACK_COLUMNS)
     if r.kinds:
         found["JOINT by kind of edit"] = (
             ["", *methods],
@@ -251,6 +263,7 @@ def as_json(r: Results) -> dict[str, Any]:
             "factors": of_lines(r.factors),
             "pixels": of_lines(r.pixels),
             "costs": of_lines(r.costs),
+            "back": of_lines(r.back),
             "kinds": {k: {m: i._asdict() for m, i in v.items()} for k, v in r.kinds.items()},
             "comparisons": {
                 m: {

@@ -26,7 +26,7 @@ from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.runtime.progress import Reporter
 
 QUANTILE = 0.99
-FROZEN = Path(__file__).parent / "gates"  # one file per model, by fingerprint
+FROZEN = Path(__file__).parent / "frozen_gates"  # one file per model
 
 
 def full_captions(count: int) -> list[str]:

@@ -9,6 +9,7 @@ at once instead; there is no second object.
 """
 
 import functools
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -114,6 +115,11 @@ def edits_of(split: Split) -> tuple[str, ...]:
     if split == "hard":
         return (COMPOUND,)
     return _HELD_OUT_EDITS if split in ("tgt-ood", "src-ood") else tuple(EDITS)
+
+
+def hashed(items: Sequence[Item]) -> list[Item]:
+    """Items in the order of their names' hashes: nobody's choice."""
+    return sorted(items, key=lambda i: hashlib.sha256(i.name.encode()).hexdigest())
 
 
 def balanced(count: int, edits: Sequence[str] = tuple(EDITS)) -> dict[str, int]:

@@ -190,6 +190,13 @@ COST_COLUMNS = (
     Column("evaluations per picture", "render_evaluations", "mean", 0),
     Column("memory (MiB)", "memory_mib", "mean", 0),
 )
+#: Of what was edited back: everything is judged against the source.
+BACK_COLUMNS = (
+    Column("all back", "joint", "rate", 3),
+    Column("factors back", "preservation", "mean", 3),
+    Column("identity", "identity", "mean", 3),
+    Column("PSNR to source", "source_psnr", "mean", 1),
+)
 LEARNED_COLUMNS = (
     Column("wclip", "wclip", "mean", 3),
     Column("1 - wlpips", "wlpips_kept", "mean", 3),

@@ -36,20 +36,29 @@ def pictures_file(out: Path, method: str, item: Item) -> Path:
 
 
 def save_pictures(
-    path: Path, outcome: Outcome, strengths: Sequence[float], seeds: Sequence[int]
+    path: Path,
+    outcome: Outcome,
+    strengths: Sequence[float],
+    seeds: Sequence[int],
+    fault: str = "",
 ) -> None:
-    """Keeps the pictures of a unit as bytes, with what is wrong with those that are no pictures."""
+    """Keeps the pictures of a unit as bytes, with what is wrong with those that are no pictures.
+
+    `fault` is what is wrong with all of them, where the contender failed as a whole.
+    """
     shape = (len(strengths), len(seeds))
     pictures = np.zeros((*shape, SIZE, SIZE, 3), np.uint8)
-    faults = np.full(shape, "", dtype="U160")
+    faults = np.full(shape, fault[:160], dtype="U160")
     got = np.asarray(outcome.pictures)
     for e, s in np.ndindex(*shape):
+        if fault:
+            continue
         if got.ndim != 5:
             faults[e, s] = f"of another shape: {' x '.join(map(str, got.shape))}"
         elif e >= got.shape[0] or s >= got.shape[1]:
             faults[e, s] = "missing"
-        elif fault := fault_of(got[e, s]):
-            faults[e, s] = fault
+        elif found := fault_of(got[e, s]):
+            faults[e, s] = found
         else:
             pictures[e, s] = manifest.to_bytes(got[e, s])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +105,11 @@ class Unit(NamedTuple):
             raise UserError(
                 f"{path} is missing or broken ({error}); remove it and run again"
             ) from error
+
+    def at(self, strength: float) -> tuple[Float[np.ndarray, "h w 3"], str]:
+        """The picture of the first seed at the nearest strength, and what is wrong with it."""
+        e = int(np.abs(self.strengths - strength).argmin())
+        return self.pictures[e, 0] / np.float32(255.0), str(self.faults[e, 0])
 
     def each(self) -> Iterator[tuple[Float[np.ndarray, "h w 3"], str]]:
         """Every picture in [0, 1] with what is wrong with it, strengths slowest."""

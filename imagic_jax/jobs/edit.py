@@ -47,6 +47,7 @@ class EditRequest:
     check_memory: bool = True
     reuse: bool = False  # a result of the same job and settings is returned as it is
     choose_eta: bool = False
+    metric_weights: Path | None = None  # for choosing eta on photographs
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -129,7 +130,7 @@ def edit(
             notes.append(about["unfamiliar"])
         scorer = None
         if request.choose_eta:
-            scorer, why = _scorer(opened, source.square[0], text, reporter)
+            scorer, why = _scorer(request, opened, source.square[0], text, reporter)
             notes += [why] if why else []
         job_to_draw = RenderJob(
             work=work,
@@ -179,6 +180,7 @@ class AgainRequest:
     image: Path | None = None  # the whole picture, to paste results back into
     overwrite: bool = False
     choose_eta: bool = False
+    metric_weights: Path | None = None  # for choosing eta on photographs
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -215,7 +217,7 @@ def render_again(
     away = encode_texts(opened, [request.negative])[0] if request.negative else None
     scorer = None
     if request.choose_eta:
-        scorer, why = _scorer(opened, square, about["text"], reporter)
+        scorer, why = _scorer(request, opened, square, about["text"], reporter)
         notes += [why] if why else []
     job_to_draw = RenderJob(
         work=work,
@@ -238,11 +240,15 @@ def render_again(
 
 
 def _scorer(
-    opened: Opened, square: Float[np.ndarray, "s s 3"], text: str, reporter: Reporter
+    request: EditRequest | AgainRequest,
+    opened: Opened,
+    square: Float[np.ndarray, "s s 3"],
+    text: str,
+    reporter: Reporter,
 ) -> tuple[Scorer | None, str]:
     """What will choose eta; None with a warning where nothing can."""
     reporter.say("reading the picture, to choose eta")
-    scorer, why = eta_scorers.scorer_for(opened.card, square, text)
+    scorer, why = eta_scorers.scorer_for(opened.card, square, text, request.metric_weights)
     if why:
         reporter.warn(why)
     return scorer, why

@@ -6,14 +6,14 @@ nearer to (alignment). A CLIP pair gives cosines with the text and with the inpu
 the strip stays the answer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from imagic_jax.backbones.registry import MODELS
 from imagic_jax.flatland import captions, free_reader, reader
@@ -22,12 +22,14 @@ from imagic_jax.flatland.free_reader import FreeReading
 from imagic_jax.flatland.nuisance import Nuisance
 from imagic_jax.flatland.reader import Reading
 from imagic_jax.jobs.eta_choice import Scorer
-from imagic_jax.models import CLIPModel
+from imagic_jax.metrics.catalog import Opened, open_metrics
+from imagic_jax.metrics.clip import clip_pixels, text_embeddings
+from imagic_jax.metrics.contract import Pairs
+from imagic_jax.metrics.networks import Networks
 from imagic_jax.models.clip_pair import unit
-from imagic_jax.weights import load_part
-from imagic_jax.weights.pretrained_tokenizer import load_tokenizer
 
 PAIR = MODELS / "flatland-clip"
+_ALIGNMENT, _FIDELITY = "clip_cos", "lpips_alex"
 _BANK = 4096  # known pictures of the free reader, for one picture
 #: A picture that the reader explains no better than this is none of Flatland's.
 MOST_RESIDUAL = 0.02
@@ -123,49 +125,64 @@ class BothScorer:
 
 
 class Pair:
-    """A CLIP pair with its tokenizer: texts and pictures to unit vectors.
+    """A CLIP pair: texts and pictures to vectors of length 1.
 
     Args:
         folder: as transformers writes it, tokenizer beside it.
     """
 
     def __init__(self, folder: Path):
-        module, self._params = load_part(folder)
-        assert isinstance(module, CLIPModel)
-        self.name, self._size = folder.name, module.config.vision.image_size
-        self._tokenizer = load_tokenizer(folder)
-        self._text: Callable[..., Array] = jax.jit(
-            lambda p, ids: unit(_of(module.apply({"params": p}, ids, method="encode_text")).pooled)
-        )
-        self._look: Callable[..., tuple[Array, Array]] = jax.jit(
-            lambda p, x: _embedded(module.apply({"params": p}, x, method="encode_image"))
-        )
+        self.name, self._pair = folder.name, Networks(None).clip(str(folder))
+        module: Any = self._pair.module
+        self._look = jax.jit(lambda p, x: module.apply({"params": p}, x, method="encode_image"))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n p"]:
-        """Embeddings of texts, of length 1."""
-        ids, _ = self._tokenizer(list(texts))
-        return np.asarray(self._text(self._params, jnp.asarray(ids)))
+        """Embeddings of texts."""
+        pair = self._pair
+        return np.asarray(text_embeddings(pair.module, pair.params, pair.tokenize(texts)))
 
     def pictures(self, pictures: Pictures) -> Float[np.ndarray, "n p"]:
-        """Embeddings of pictures in [-1, 1], of length 1."""
+        """Embeddings of pictures in [-1, 1]."""
         return self.features(pictures)[0]
 
     def features(
         self, pictures: Pictures
     ) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n t d"]]:
-        """(embeddings, last states of all patches), every vector of length 1."""
-        small = jnp.asarray(to_side(pictures, self._size), jnp.float32)
-        seen, states = self._look(self._params, small)
-        return np.asarray(seen), np.asarray(states)
+        """(embeddings, last states of all patches)."""
+        shown = jnp.asarray(np.clip(pictures / 2.0 + 0.5, 0.0, 1.0), jnp.float32)
+        seen = self._look(self._pair.params, clip_pixels(shown, self._pair.how))
+        states = np.asarray(seen.last_hidden_state)
+        lengths = np.linalg.norm(states, axis=-1, keepdims=True)
+        return np.asarray(unit(seen.image_embeds)), states / lengths
 
 
-def _of(out: Any) -> Any:
-    return out
+class PublishedScorer:
+    """CLIP (ViT-L/14) and LPIPS (alex), where the user has their weights.
 
+    The authors of Imagic warn that both are too imprecise to choose eta for one picture; the
+    tolerance is a guess that no benchmark has measured.
 
-def _embedded(out: Any) -> tuple[Array, Array]:
-    states = out.last_hidden_state
-    return unit(out.image_embeds), unit(states.reshape(-1, states.shape[-1])).reshape(states.shape)
+    Args:
+        metrics: clip_cos and lpips_alex, opened.
+        source: the input, (H, W, 3) in [-1, 1].
+        text: the target text.
+    """
+
+    alignment = "CLIP: cosine of picture and text"
+    fidelity = "1 - LPIPS to the input"
+    tolerance = 0.3
+
+    def __init__(self, metrics: Opened, source: Float[np.ndarray, "h w 3"], text: str):
+        self._metrics, self._source, self._text = metrics, source / 2.0 + 0.5, text
+
+    def __call__(
+        self, pictures: Pictures
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        shown = np.clip(pictures / 2.0 + 0.5, 0.0, 1.0).astype(np.float32)
+        same = np.broadcast_to(self._source.astype(np.float32), shown.shape)
+        texts = (self._text,) * len(shown)
+        values = self._metrics.score(Pairs(shown, same, text=texts)).values
+        return values[_ALIGNMENT], 1.0 - values[_FIDELITY]
 
 
 def to_side(pictures: Pictures, side: int) -> Float[np.ndarray, "n s s 3"]:
@@ -179,7 +196,10 @@ def to_side(pictures: Pictures, side: int) -> Float[np.ndarray, "n s s 3"]:
 
 
 def scorer_for(
-    card: Mapping[str, Any], square: Float[np.ndarray, "s s 3"], text: str
+    card: Mapping[str, Any],
+    square: Float[np.ndarray, "s s 3"],
+    text: str,
+    weights: Path | None = None,
 ) -> tuple[Scorer | None, str]:
     """What can score edits of this picture on this model.
 
@@ -187,15 +207,16 @@ def scorer_for(
         card: the model's cascade.json.
         square: the input in [-1, 1].
         text: the target text.
+        weights: the folder of published metric weights, if the user has one.
 
     Returns:
         A scorer, or None with the reason in a sentence.
+
+    Raises:
+        UserError, WeightsError: the folder of weights is missing or broken.
     """
     if not (card.get("text") or {}).get("closed_vocabulary"):
-        return None, (
-            "nothing here can score edits of photographs (a CLIP pair and LPIPS are wanted), so"
-            " that no eta is chosen: the strip is the answer"
-        )
+        return _published(square, text, weights)
     if not captions.parse(text):
         return None, "the text names nothing that Flatland's reader knows, so that no eta is chosen"
     small = np.clip(to_side(square[None], reader.SIZE) / 2.0 + 0.5, 0.0, 1.0)
@@ -209,3 +230,16 @@ def scorer_for(
     if not (PAIR / "config.json").is_file():
         return by_reader, ""
     return BothScorer(PairScorer(Pair(PAIR), square, text), by_reader), ""
+
+
+def _published(
+    square: Float[np.ndarray, "s s 3"], text: str, weights: Path | None
+) -> tuple[Scorer | None, str]:
+    metrics = open_metrics((_ALIGNMENT, _FIDELITY), weights)
+    if not metrics.missing:
+        return PublishedScorer(metrics, square, text), ""
+    wanted = "; ".join(f"{name} {why}" for name, why in metrics.missing.items())
+    return None, (
+        f"nothing here can score edits of photographs, so that no eta is chosen and the strip is"
+        f" the answer ({wanted}; --metric_weights names their folder)"
+    )

@@ -14,6 +14,7 @@ from imagic_jax.evaluation.items import draw
 from imagic_jax.evaluation.scoring import Gates
 from imagic_jax.evaluation.units import Unit, pictures_file, save_pictures
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
+from imagic_jax.runtime.loop import NonFiniteLoss
 from imagic_jax.runtime.progress import Reporter
 
 COST = Cost(1.0, 0.1, 0.0, 5, 20, 40.0, 100.0)
@@ -169,11 +170,10 @@ def test_scoring_again_gives_the_same_rows_without_a_model(finished, chosen, tmp
 
     shutil.copytree(finished, tmp_path / "again")
     (tmp_path / "again" / bench.ROWS).unlink()
-    found = bench.rescore(plan(chosen), ["fade"], tmp_path / "again", QUIET, Flag())
-    before = [r for r in rows.read(finished / bench.ROWS) if r["method"] != "imagic"]
-    assert found == before
+    found = bench.rescore(plan(chosen), tmp_path / "again", QUIET, Flag())
+    assert found == rows.read(finished / bench.ROWS)
     with pytest.raises(UserError, match="no pictures"):
-        bench.rescore(plan(chosen), ["fade"], tmp_path / "nowhere", QUIET, Flag())
+        bench.rescore(plan(chosen), tmp_path / "nowhere", QUIET, Flag())
 
 
 def test_the_chosen_strength_alone_is_drawn_where_that_was_asked_for(chosen, tmp_path):
@@ -210,6 +210,49 @@ def test_outputs_that_are_no_pictures_are_named(chosen, tmp_path, spoil, fault, 
     found = bench.unit_rows(plan(chosen), "fade", "test", item, unit)
     assert [r["fault"] for r in found if r["fault"]] == faults
     assert not any(r["joint"] for r in found if r["fault"])
+
+
+def test_a_contender_that_diverges_fails_its_items_alone(chosen, tmp_path, monkeypatch, finished):
+    lines = (finished / bench.ROWS).read_text().splitlines()
+    monkeypatch.setattr(scoring, "score", from_rows(lines))
+    monkeypatch.setattr("imagic_jax.evaluation.anchors.score", scoring.score)
+    bad, good = chosen["test"]
+
+    def run(item, seeds, strengths):
+        if item == bad:
+            raise NonFiniteLoss("the loss is NaN at step 3")
+        return fading().run(item, seeds, strengths)
+
+    contender = Contender(name="fade", knob="share", strengths=STRENGTHS, run=run)
+    found = bench.run(plan(chosen), [contender], tmp_path, QUIET, Flag())
+    of = {
+        i: [r for r in found if r["item"] == i.name and r["method"] == "fade"]
+        for i in chosen["test"]
+    }
+    assert {r["fault"] for r in of[bad]} == {"diverged"}
+    assert not any(r["joint"] for r in of[bad])
+    assert {r["fault"] for r in of[good]} == {""}
+    said = flatland_report.results(found, "test", resamples=50).problems
+    assert any("fade: 6 pictures diverged, counted as failed edits" in line for line in said)
+
+
+def test_editing_back_is_judged_against_the_source(chosen, tmp_path):
+    """A contender that draws the ideal edit of whatever text it is given comes back."""
+
+    def run(item, seeds, strengths):
+        goal = item.pictures()[1][0] if item.given is None else item.pictures()[0]
+        return Outcome(np.stack([np.stack([goal] * len(seeds))] * len(strengths)), COST)
+
+    contender = Contender(name="perfect", knob="share", strengths=STRENGTHS, run=run)
+    one = {"validation": [], "test": chosen["test"][:1]}
+    found = bench.run(plan(one, back=5), [contender], tmp_path, QUIET, Flag())
+    (row,) = [r for r in found if r["part"] == bench.BACK_PART]
+    assert row["method"] == "perfect and back"
+    assert row["joint"]
+    assert row["text"] == chosen["test"][0].source_text
+    (line,) = flatland_report.results(found, "test", resamples=50).back
+    assert line.cells["source_psnr"].estimate > 50
+    assert len(bench.run(plan(one, back=5), [contender], tmp_path, QUIET, Flag())) == len(found)
 
 
 def test_a_broken_picture_file_is_named(chosen, tmp_path):

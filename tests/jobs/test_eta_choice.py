@@ -1,11 +1,22 @@
 """--eta=auto: the rule by hand, and the reader as its scorer on a picture whose edit is known."""
 
+from types import SimpleNamespace
+
+import jax
 import numpy as np
 import pytest
+import tiny
 
+from imagic_jax.evaluation import extras
 from imagic_jax.evaluation.items import draw
+from imagic_jax.flatland import captions
 from imagic_jax.flatland.free_reader import FreeReading
 from imagic_jax.jobs import eta_choice, eta_scorers
+from imagic_jax.metrics.catalog import Opened
+from imagic_jax.metrics.networks import Networks
+from imagic_jax.models import CLIPConfig, CLIPModel
+from imagic_jax.weights.clip_vocabulary import save_clip_vocabulary
+from imagic_jax.weights.folder import save_part
 
 ETAS = np.array([0.0, 0.5, 1.0, 1.5])
 
@@ -111,14 +122,104 @@ def test_a_picture_without_a_mark_gets_none():
     np.testing.assert_array_equal(told.mark, item.nuisance().mark)
 
 
-def test_a_photograph_has_no_scorer():
+def test_a_photograph_wants_published_weights_and_says_which():
     scorer, why = eta_scorers.scorer_for({}, np.zeros((32, 32, 3), np.float32), "a dog")
     assert scorer is None
     assert "no eta is chosen" in why
+    assert "clip-vit-large-patch14" in why
+    assert "lpips_alex" in why
     closed = {"text": {"closed_vocabulary": True}}
     scorer, why = eta_scorers.scorer_for(closed, np.zeros((64, 64, 3), np.float32), "a lighthouse")
     assert scorer is None
     assert "names nothing" in why
+
+
+class Published(Opened):
+    """Two metrics of known values, in the place of the networks."""
+
+    def score(self, pairs):
+        assert pairs.text == ("a dog",) * len(pairs.output)
+        far = np.abs(pairs.output - pairs.reference).mean(axis=(1, 2, 3))
+        values = {"clip_cos": far / 2, "lpips_alex": far}
+        return SimpleNamespace(values=values)
+
+
+def test_published_metrics_choose_by_one_minus_lpips():
+    source = np.full((8, 8, 3), -1.0, np.float32)
+    scorer = eta_scorers.PublishedScorer(Published((), {}, Networks(None)), source, "a dog")
+    pictures = np.stack([source + 2 * a for a in (0.0, 0.25, 0.5, 1.0)])
+    alignment, fidelity = scorer(pictures)
+    np.testing.assert_allclose(fidelity, [1.0, 0.75, 0.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(alignment, [0.0, 0.125, 0.25, 0.5], atol=1e-6)
+    assert eta_choice.choose(ETAS, alignment, fidelity, scorer.tolerance).at == 1
+
+
+class FakePair(eta_scorers.Pair):
+    """Embeds a picture by its mean colour; a text by one that it names."""
+
+    def __init__(self):
+        self.name = "fake"
+
+    def texts(self, texts):
+        return np.array([[1.0, 0.0, 0.0]] * len(texts))
+
+    def pictures(self, pictures):
+        return self.features(pictures)[0]
+
+    def features(self, pictures):
+        mean = pictures.mean(axis=(1, 2)) / 2 + 0.5
+        unit = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+        return unit, unit[:, None].repeat(4, axis=1)
+
+
+def test_a_pair_scores_cosines_with_text_and_input():
+    red, blue = np.array([1.0, -1.0, -1.0]), np.array([-1.0, -1.0, 1.0])
+    pictures = np.stack([np.broadcast_to(c, (4, 4, 3)) for c in (blue, (red + blue) / 2, red)])
+    scorer = eta_scorers.PairScorer(FakePair(), pictures[0], "red")
+    alignment, fidelity = scorer(pictures)
+    np.testing.assert_allclose(alignment, [0, np.sqrt(0.5), 1], atol=1e-6)
+    np.testing.assert_allclose(fidelity, [1, np.sqrt(0.5), 0], atol=1e-6)
+    both = eta_scorers.BothScorer(scorer, Shares())
+    np.testing.assert_allclose(both(pictures)[0], alignment)
+    np.testing.assert_allclose(both(pictures)[1], -pictures.mean(axis=(1, 2, 3)))
+
+
+def test_learned_stand_ins_are_one_for_the_source_itself():
+    item, _ = known("colour")
+    source, ideals = item.pictures()
+    found = extras.learned_scores(FakePair(), item, np.stack([source, ideals[0]]))
+    assert found["wlpips_kept"][0] == pytest.approx(1.0)
+    assert found["wlpips_kept"][1] < 1.0
+    assert found["wclip"].shape == (2,)
+
+
+def test_a_pair_of_transformers_layout_gives_unit_vectors(tmp_path):
+    """A tiny pair on disk, through the real code."""
+    folder = tmp_path / "pair"
+    tower = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    tower |= {"num_attention_heads": 2, "projection_dim": 8, "hidden_act": "quick_gelu"}
+    ends = {"bos_token_id": 812, "eos_token_id": 813, "pad_token_id": 813}
+    config = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": 8,
+        "text_config": {**tower, **ends, "vocab_size": 814, "max_position_embeddings": 24},
+        "vision_config": {**tower, "image_size": 16, "patch_size": 8},
+    }
+    module = CLIPModel(CLIPConfig.from_dict(config))
+    ids, pixels = np.zeros((1, 24), np.int32), np.zeros((1, 16, 16, 3), np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), ids, pixels)["params"]
+    save_part(folder, config, tiny.random_params(shapes, 0))
+    save_clip_vocabulary(folder, captions.vocabulary(), 24)
+    pair = eta_scorers.Pair(folder)
+    assert pair.name == "pair"
+    rng = np.random.default_rng(0)
+    seen, states = pair.features(rng.uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32))
+    texts = pair.texts(["a red dog", "a blue bird"])
+    assert seen.shape == (3, 8)
+    assert texts.shape == (2, 8)
+    for vectors in (seen, states, texts):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, atol=1e-5)
 
 
 def test_pictures_of_any_size_are_brought_to_the_readers():
