@@ -5,9 +5,9 @@
 Rows: SDEdit (img2img), SEGA, LEDITS++ and EDICT, each from picture and texts to the edited picture:
 texts encoded, picture encoded, inverted, drawn and decoded. Both sides open the same folder. Ours
 inverts all the way up, so that any strength can be drawn from it, where theirs stops at the
-strength asked for (EDICT: 50 against 40 steps). Each row and side is a child process of its own, in turn; the
-first edit (with compilation) is not counted, the median of the others is, and ours must compile
-nothing in them. Goal: ratio at most 0.8.
+strength asked for (EDICT: 50 against 40 steps). Each row and side is a child process of its own, in
+turn; the first edit (with compilation) is not counted, the median of the others is, and ours must
+compile nothing in them. Goal: ratio at most 0.8.
 
 EDICT is a community file of diffusers, which its package lacks: hand in where it lies by
 `--edict=FILE`, or the row is left out. Where the UNet reads words on no grid of a quarter of the
