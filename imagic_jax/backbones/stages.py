@@ -81,7 +81,8 @@ class UNetStage:
 
     def sites(self) -> tuple[Site, ...]:
         """See `Stage.sites`."""
-        return find_sites(self.unet, self.sample_shape(1)[1])
+        unet: Any = self.unet
+        return find_sites(unet, self.sample_shape(1)[1])
 
     def sample_shape(self, batch: int) -> tuple[int, ...]:
         side = self.size // self.codec.factor

@@ -132,7 +132,7 @@ def observers(values: flags.FlagValues) -> list[Any]:
     from imagic_jax.runtime.observers import Profile, Scalars
 
     kinds = {"profile": Profile, "tensorboard": Scalars}
-    asked = {name: Path(values[name].value) for name in kinds if values[name].value}
+    asked = {name: Path(str(values[name].value)) for name in kinds if values[name].value}
     for name, folder in asked.items():
         output.check_writable(folder, f"--{name}")
     return [kinds[name](folder) for name, folder in asked.items()]

@@ -63,7 +63,8 @@ def at_attention(sites: Collection[Site], change: Callable[[Call], Array]) -> In
         def own(q: Array, k: Array, v: Array) -> Array:
             return call(q, k, v, **kwargs)
 
-        return change(Call(*args, kwargs["text_keys"], own, module))
+        q, k, v = args
+        return change(Call(q, k, v, kwargs["text_keys"], own, module))
 
     return intercept
 

@@ -25,16 +25,20 @@ Need = Literal["source text", "mask", "concepts", "clip", "words", "gradients", 
 Pictures = Float[np.ndarray, "k s h w 3"]
 
 
+#: A traced number, or an array of one for each of several concepts (`semantic_guidance.numbers`).
+Traced = Any
+
+
 class Concept(NamedTuple):
     """A direction in which a picture is moved (SEGA, LEDITS): arrays and traced numbers alone."""
 
     cond: Cond  # of the base stage, batch of 1
-    sign: float = 1.0  # -1 removes the concept
-    scale: float = 7.0
-    threshold: float = 0.95  # quantile: the share of the positions that is left alone
-    warmup: int = 2  # steps before it begins
-    cooldown: int = 2**30  # steps after which it ends
-    weight: float = 1.0
+    sign: Traced = 1.0  # -1 removes the concept
+    scale: Traced = 7.0
+    threshold: Traced = 0.95  # quantile: the share of the positions that is left alone
+    warmup: Traced = 2  # steps before it begins
+    cooldown: Traced = 2**30  # steps after which it ends
+    weight: Traced = 1.0
     tokens: Float[Array, "1 l"] | None = None  # 1 at its own words (`CascadeText.own_tokens`)
 
 

@@ -219,7 +219,7 @@ def programs(
 
     def lower() -> Any:
         shapes = functools.partial(jax.tree.map, lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype))
-        latents = jax.ShapeDtypeStruct((count + 1, *stage.sample_shape(1)), jnp.float32)
+        latents: Any = jax.ShapeDtypeStruct((count + 1, *stage.sample_shape(1)), jnp.float32)
         return edit.lower(
             stage,
             shapes(params["stages"][0]),

@@ -88,7 +88,7 @@ def concept_denoiser(
     def denoise(x: Array, level: Grid, i: Array, state: None) -> tuple[Prediction, None]:
         many = jnp.concatenate([x] * count)
         p, aux = stage.predict(params, many, level.t, conds, Extra(), eye)
-        read = sum(attention.handed_out(aux, "read").values())
+        read: Any = sum(attention.handed_out(aux, "read").values())
         heard = hear(p, 1, False)
         g = directions(heard.empty.eps, heard.concepts, concepts)
         g = confined(g, read, concepts.threshold, level.t > high, masks)

@@ -94,6 +94,7 @@ def compile_parts(
         "versions": output.versions() | output.versions(("libtpu",)),
     }
     rows = done_before(file, job)
+    result: dict[str, Any] = {}
     for part in todo:
         if part.name not in rows:
             reporter.say(f"{part.name}: compiling for {target.slice}")

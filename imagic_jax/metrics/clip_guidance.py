@@ -130,7 +130,7 @@ def random_view(key: Key[Array, ""]) -> Float[Array, "3 3"]:
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     affine = jnp.array([[cos, -sin, x], [sin, cos, y], [0.0, 0.0, 1.0]])
     inwards = jax.random.uniform(corners, (4, 2), maxval=DISTORTION)
-    perspective = jnp.linalg.inv(_onto_corners(_CORNERS * (1 - inwards)))
+    perspective = jnp.linalg.inv(_onto_corners(jnp.asarray(_CORNERS) * (1 - inwards)))
     chosen = jax.random.bernoulli(which, SHARE, (2, 1, 1))
     same = jnp.eye(3)
     return jnp.where(chosen[0], affine, same) @ jnp.where(chosen[1], perspective, same)

@@ -5,6 +5,8 @@ attention (Rombach et al. 2022, arXiv:2112.10752) or with text appended to the k
 self-attention (Saharia et al. 2022, arXiv:2205.11487, as DeepFloyd IF builds it).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -87,9 +89,8 @@ class UNet2DCondition(nn.Module):
         if config.center_input_sample:
             h = 2 * h - 1
         h = Conv(config.block_out_channels[0], dtype=self.dtype, name="conv_in")(h)
-        down, middle, up = (
-            nn.remat(b) if self.remat else b for b in (DownBlock, MidBlock, UpBlock)
-        )
+        blocks: Any = (DownBlock, MidBlock, UpBlock)
+        down, middle, up = (nn.remat(b) if self.remat else b for b in blocks)
         skips = [h]
         for level in range(config.levels):
             block = down(config, level, self.dtype, name=f"down_blocks_{level}")
