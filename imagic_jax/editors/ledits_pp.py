@@ -15,6 +15,7 @@ pixels share one softmax (Imagen, DeepFloyd IF) M1 reads the text's part of it.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp

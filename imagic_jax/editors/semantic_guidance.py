@@ -103,9 +103,8 @@ def numbers(concepts: Sequence[Concept]) -> Concept:
 
     kinds = dict.fromkeys(("sign", "scale", "threshold", "weight"), np.float32)
     kinds |= dict.fromkeys(("warmup", "cooldown"), np.int32)
-    return Concept(
-        stack(*(c.cond for c in concepts)), **{k: column(k, d) for k, d in kinds.items()}
-    )
+    values: dict[str, Any] = {k: column(k, d) for k, d in kinds.items()}
+    return Concept(stack(*(c.cond for c in concepts)), **values)
 
 
 def momentum_of(scale: float, beta: float) -> Momentum:
