@@ -56,14 +56,14 @@ def main(values: flags.FlagValues) -> None:
     from imagic_jax.runtime.progress import Reporter
 
     suite = settings.choice(values.suite, "--suite", SUITES)
+    if values.eta == AUTO:
+        raise UserError("--eta=auto is for edits; here, every strength is drawn and scored")
     if suite in public.SUITES:
         return public.main(values, suite)
     default = "test" if suite == "flatland" else "validation"
     part = settings.choice(values.part or default, "--part", ("validation", "test"))
     count = settings.whole(values.count or _COUNTS.get(suite, 1), "--count", 1, 100_000)
     config = values.config
-    if values.eta == AUTO:
-        raise UserError("--eta=auto is for edits; here, every strength is drawn and scored")
     apply_rendering(values, config)
     out = Path(values.out) if values.out else Path("imagic_out") / f"evaluate-{suite}-{part}"
     output.check_writable(out)
