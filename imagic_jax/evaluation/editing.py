@@ -41,7 +41,7 @@ def run(
     """Edits every item that `out`/METHOD does not hold yet; returns what went wrong.
 
     Raises:
-        UserError: `out`/METHOD holds results of other settings.
+        UserError: `out`/METHOD holds results of other settings, or no item could be edited.
         Interrupted: stopped on request; the same command goes on.
     """
     method, cascade = work.name, opened.cascade
@@ -72,6 +72,8 @@ def run(
     found = []
     for item in benchmark.items:
         found += [Problem(w, item.id, d, method) for w, d in done[item.id]["problems"]]
+    if not any(done[i.id]["pictures"] for i in benchmark.items):
+        raise UserError(f"--methods: {method} edited no item ({found[0].what}: {found[0].detail})")
     return found
 
 

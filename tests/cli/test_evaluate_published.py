@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as pil
 
+from imagic_jax.errors import UserError
 from imagic_jax.evaluation import benchmark_editors
 from imagic_jax.evaluation.benchmark_editors import Variant
 from imagic_jax.jobs.pictures import load_source
@@ -167,6 +168,16 @@ def test_what_diverged_and_what_is_no_picture_is_named_not_averaged(imagic, pres
     assert "* imagic: 1 x result not finite: red_car.jpeg-A_convertable_car: eta1-seed0" in out
     assert imagic("evaluate", *flags)[1] == out
     assert len(fake.asked) == 7
+
+
+def test_a_method_that_edits_nothing_says_why(imagic, preset, ted, fake, monkeypatch):
+    def edit(*_):
+        raise UserError("the words do not fit")
+
+    monkeypatch.setattr(fake, "edit", edit)
+    code, _, err = imagic("evaluate", f"--config={preset}", *flags_of(ted), "--out=o")
+    assert code == 2
+    assert "imagic edited no item (edit refused: the words do not fit)" in err
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 7])
