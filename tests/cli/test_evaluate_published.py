@@ -180,8 +180,8 @@ def test_a_method_that_edits_nothing_says_why(imagic, preset, ted, fake, monkeyp
     assert "imagic edited no item (edit refused: the words do not fit)" in err
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3, 7])
-@pytest.mark.parametrize("torn", ["", '{"item": "door.jp', '{"item": 3}\n', "[1]\n"])
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("torn", ["", '{"item": "door.jp', "[1]\n"])
 def test_a_run_goes_on_with_what_is_left(imagic, preset, ted, fake, tmp_path, kept, torn):
     flags = [f"--config={preset}", *flags_of(ted), "--out=o", "--eta=0.5,1"]
     _, out, _ = imagic("evaluate", *flags)
