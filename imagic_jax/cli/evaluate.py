@@ -70,7 +70,8 @@ def main(values: flags.FlagValues) -> None:
     if suite in _METHODS:
         from imagic_jax.cli import evaluate_flatland
 
-        methods = settings.listed(values.methods or _METHODS[suite], "--methods")
+        asked = settings.listed(values.methods or _METHODS[suite], "--methods")
+        methods = list(dict.fromkeys(asked))
         print(evaluate_flatland.run(values, config, suite, part, count, methods, out))
         print(f"\nlook at {out / 'report.html'}")
         return

@@ -70,9 +70,8 @@ def _rows(
         tier = tier._replace(test=count, validation=max(1, count // 2))
     if suite == "imagic":
         tier = tier._replace(test=0, validation=count)
-    splits = [
-        settings.choice(s, "--splits", SPLITS) for s in settings.listed(values.splits, "--splits")
-    ]
+    asked = dict.fromkeys(settings.listed(values.splits, "--splits"))
+    splits = [settings.choice(s, "--splits", SPLITS) for s in asked]
     known = contenders.known_names()
     for name in methods:
         settings.choice(name, "--methods", known)

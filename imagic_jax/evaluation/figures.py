@@ -33,16 +33,13 @@ def worst(items: Sequence[Item], sweep: Sweep, strength: float, count: int) -> l
     return sorted(there, key=lambda i: order[i.name])[:count]
 
 
-def contact_sheet(
-    items: Sequence[Item], out: Path, chosen: Mapping[str, float], titles: Mapping[str, str]
-) -> pil.Image:
+def contact_sheet(items: Sequence[Item], out: Path, chosen: Mapping[str, float]) -> pil.Image:
     """Input, an ideal edit and every method at its strength with its first seed, an item a row.
 
     Args:
         items: rows, in this order.
         out: the result folder.
         chosen: the strength of every method that is shown.
-        titles: headings of the methods.
     """
     rows = []
     for item in items:
@@ -51,8 +48,13 @@ def contact_sheet(
         for method, strength in chosen.items():
             row.append(_shown(out, method, item, lambda u, s=strength: _at(u, s)))
         rows.append(row)
-    headings = ["input", "ideal edit", *(titles.get(m, m) for m in chosen)]
+    headings = ["input", "ideal edit", *map(_heading, chosen)]
     return grid(rows, headings, [f"{_two_lines(i.text)}\n({i.edit})" for i in items])
+
+
+def _heading(method: str) -> str:
+    """A method's name, short enough to stand above its picture."""
+    return method.removeprefix("imagic_").replace("_", " ")
 
 
 def ablation_strip(items: Sequence[Item], out: Path, tuned: str, bare: str) -> pil.Image:

@@ -58,14 +58,14 @@ def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
         some = hashed(every)[:_RANDOM]
         found["random-cases"] = (
             f"{len(some)} items by the hash of their names, first seed",
-            figures.contact_sheet(some, out, chosen, titles),
+            figures.contact_sheet(some, out, chosen),
         )
     for method in methods:
         if method.startswith("imagic") and there[method]:
             bad = figures.worst(there[method], results.found[method], chosen[method], _WORST)
             found[f"worst-cases-{method}"] = (
                 f"The {len(bad)} worst items of {titles.get(method, method)}",
-                figures.contact_sheet(bad, out, chosen, titles),
+                figures.contact_sheet(bad, out, chosen),
             )
     both = [i for i in there.get("imagic", []) if i in there.get("imagic_no_tuning", [])]
     if both:

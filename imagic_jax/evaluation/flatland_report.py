@@ -67,7 +67,10 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
     ):
         found[tables.AUTO], tolerance = auto
         notes.append(f"eta by score: fidelity may fall by {tolerance:g} dB, chosen on validation")
-    chosen = tables.chosen_strengths(found, validation)
+    chosen, every = tables.chosen_strengths(found, validation), found
+    found = {m: tables.main_split(s) for m, s in every.items()}
+    if any(len(found[m].items) < len(every[m].items) for m in found):
+        notes.append("tables are about the split iid; other splits have lines by kind of edit")
     methods = {m: s for m, s in found.items() if not m.startswith(PREFIX)}
     learned = any(r.get("wclip") is not None for r in rows)
     pixel_columns = tables.PIXEL_COLUMNS + (tables.LEARNED_COLUMNS if learned else ())
@@ -79,11 +82,11 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
         pixels=tables.table(found, chosen, pixel_columns, **options),
         costs=tables.table(methods, chosen, tables.COST_COLUMNS, **options),
         back=_back(rows, **options),
-        kinds=tables.by_kind(found, chosen, **options),
+        kinds=tables.by_kind(every, chosen, **options),
         comparisons=tables.comparisons(found, chosen, **options),
         summaries={m: summary(s, chosen[m], **options) for m, s in methods.items()},
         answers=checks.checks(found, chosen, **options),
-        problems=problems(found),
+        problems=problems(every),
         notes=notes,
     )
 

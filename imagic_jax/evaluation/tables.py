@@ -271,19 +271,25 @@ def by_kind(
     found: dict[str, Sweep], chosen: dict[str, float], **options: Any
 ) -> dict[str, dict[str, Interval]]:
     """Joint success of every method (no anchors) by kind of edit, and by split where there are
-    several: {"pose": {method: interval}, ...}."""
+    several: {"pose edits": {method: interval}, ...}."""
     tables: dict[str, dict[str, Interval]] = {}
     for method, sweep in found.items():
         if method.startswith(PREFIX):
             continue
-        kinds = {f"{e} edits": sweep.only(edit=e) for e in _unique(sweep.edits)}
         splits = _unique(sweep.splits)
+        first = main_split(sweep)
+        kinds = {f"{e} edits": first.only(edit=e) for e in _unique(first.edits)}
         if len(splits) > 1:
             kinds |= {f"split {s}": sweep.only(split=s) for s in splits}
         for kind, some in kinds.items():
             at = sweep.strengths.index(chosen[method])
             tables.setdefault(kind, {})[method] = cell(some, FACTOR_COLUMNS[0], at, **options)[0]
     return tables
+
+
+def main_split(sweep: Sweep) -> Sweep:
+    """The items that the main tables are about: those of `iid`, if there are any."""
+    return sweep.only(split="iid") if "iid" in sweep.splits else sweep
 
 
 def _unique(names: Sequence[str]) -> list[str]:

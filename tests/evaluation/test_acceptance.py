@@ -22,7 +22,7 @@ def tabulate(chosen):
 
 @pytest.fixture(scope="module")
 def table():
-    return tabulate(items("validation", 12))
+    return tabulate(items("validation", 8))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def accept(table, count, oracle_shifted=0.97, fade=0.05, text=0.05):
 
 
 def test_scores_of_what_is_known(table):
-    accept(table, 12)
+    accept(table, 8)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_dose_without_collateral_says_nothing(table):
 
 def test_every_score_grows_along_an_edit_made_by_the_renderer():
     """A colour that turns, drawn step by step: no score prefers half an edit to all of it."""
-    item = next(i for i in items("validation", 12) if i.edit == "colour")
+    item = next(i for i in items("validation", 8) if i.edit == "colour")
     path = np.stack(along_colour(item, 7))
     found = score(item, path)
     for key in ("cf_psnr", "cf_ssim", "skill", "skill_bounded", "dose", "success", "joint"):
@@ -171,4 +171,4 @@ def test_what_cannot_be_looked_at_is_a_named_failure():
 
 
 def test_all_kinds_of_edits_are_there():
-    assert {i.edit for i in items("validation", 12)} == set(EDITS)
+    assert {i.edit for i in items("validation", 8)} == set(EDITS)

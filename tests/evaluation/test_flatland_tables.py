@@ -76,6 +76,17 @@ def _anchors(results):
     return {m for m in results.chosen if m.startswith("anchor")}
 
 
+def test_main_tables_are_about_iid_and_other_splits_stand_apart():
+    rows = [made_up.row(item=f"i{i}", strength=0.0, joint=True) for i in range(3)]
+    rows += [made_up.row(item=f"h{i}", strength=0.0, split="hard") for i in range(2)]
+    found = flatland_report.results(rows, "test", **FAST)
+    assert found.factors[0].cells["joint"].estimate == 1.0
+    assert found.factors[0].sources == 3
+    assert found.kinds["split hard"]["imagic"].estimate == 0.0
+    assert found.kinds["pose edits"]["imagic"].sources == 3
+    assert any("split iid" in n for n in found.notes)
+
+
 def test_leakage_by_hand():
     leaked = {"leaked": ["colour"], "preservation": 0.8}
     rows = [made_up.row(item=f"i{i}", **(leaked if i < 3 else {})) for i in range(4)]

@@ -7,7 +7,7 @@ from imagic_jax.evaluation.items import items
 from imagic_jax.evaluation.scoring import GATES, score
 from imagic_jax.flatland import reader
 
-ITEMS = items("validation", 6)
+ITEMS = items("validation", 4)
 
 
 @pytest.fixture(scope="module", params=ITEMS, ids=lambda i: i.name)
