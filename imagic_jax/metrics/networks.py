@@ -102,22 +102,7 @@ class Networks:
 
     def _clip(self, model: str) -> Pair:
         """A CLIP pair: a folder of that name, in the folder of weights or anywhere."""
-        folder = self._wanted_folder(model)
-        try:
-            module, params = load_part(folder)
-        except WeightsError as error:
-            if any(folder.glob("*.safetensors")):
-                raise
-            raise MissingWeights(str(error)) from error  # pickled: says how to convert
-        if not isinstance(module, CLIPModel):
-            raise WeightsError(f"{folder}: holds no CLIP pair (CLIPModel)")
-        tokenizer = load_tokenizer(_tokenizer_folder(folder))
-        return Pair(
-            module,
-            params,
-            preprocessing(folder, module.config.vision.image_size),
-            lambda texts: jnp.asarray(tokenizer(texts)[0], jnp.int32),
-        )
+        return open_pair(self._wanted_folder(model))
 
     def _wanted(self, files: Sequence[StateDict]) -> Path:
         """The folder of weights, once all the files are seen to be there."""
@@ -139,6 +124,30 @@ class Networks:
             f"wants the folder {model}{where}: a CLIP pair as transformers saves it "
             f"(hf download openai/{model} --local-dir {model})"
         )
+
+
+def open_pair(folder: Path) -> Pair:
+    """Opens a CLIP pair as transformers saves it, with its tokenizer and preprocessing.
+
+    Raises:
+        MissingWeights: its weights are pickled.
+        WeightsError, TokenizerError: a file is missing or broken, or it is another network.
+    """
+    try:
+        module, params = load_part(folder)
+    except WeightsError as error:
+        if any(folder.glob("*.safetensors")):
+            raise
+        raise MissingWeights(str(error)) from error  # pickled: says how to convert
+    if not isinstance(module, CLIPModel):
+        raise WeightsError(f"{folder}: holds no CLIP pair (CLIPModel)")
+    tokenizer = load_tokenizer(_tokenizer_folder(folder))
+
+    def tokenize(texts: Sequence[str]) -> jax.Array:
+        return jnp.asarray(tokenizer(texts)[0], jnp.int32)
+
+    how = preprocessing(folder, module.config.vision.image_size)
+    return Pair(module, params, how, tokenize)
 
 
 def preprocessing(folder: Path, size: int) -> Preprocessing:
