@@ -78,8 +78,8 @@ def ssim_map(
 def _blurred(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Gaussian window means, one axis after the other, each a product with a band matrix.
 
-    At the sizes of edits that is faster than adding shifted pictures, on CPU too, though most of the
-    matrix is zero.
+    At the sizes of edits that is faster than adding shifted pictures, on CPU too, though most of
+    the matrix is zero.
     """
     down, across = (jnp.asarray(_band(n), x.dtype) for n in x.shape[1:3])
     x = jnp.einsum("ih,bhwc->biwc", down, x, precision="float32")
