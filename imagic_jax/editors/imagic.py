@@ -334,11 +334,12 @@ def fitting_programs(
         if isinstance(config, TuningConfig):
             step = TuneStep(stage, config.batch)
             state = jax.eval_shape(lambda p: start_tuning(p, config).value, p)
-            data = _tuning_data(p, picture, cond, cond, key, config)  # e_null is shaped like e_tgt
+            made = functools.partial(_tuning_data, config=config)
+            data = jax.eval_shape(made, p, picture, cond, cond, key)  # e_null is shaped like e_tgt
         else:
             step = EmbedStep(stage, config.batch)
             state = jax.eval_shape(lambda c: start_embedding(c).value, cond)
-            data = _data(p, picture, cond, key, 0.0)
+            data = jax.eval_shape(functools.partial(_data, rate=0.0), p, picture, cond, key)
         return loop.lower(step, *place((state, data)))
 
     found: dict[str, Callable[[], Any]] = {}
