@@ -30,9 +30,16 @@ PAPER = {
     "sd": "420 (Stable Diffusion, one A100)",
     "if": "480 (Imagen, two TPU v4 chips)",
 }
-#: Name of a row -> flags of `imagic bench`.
+#: Name of a row -> flags of `imagic bench`. "quick": XLA tries less.
 ROWS: dict[str, tuple[str, ...]] = {
     "sd15-v4": ("--config=sd15", "--aot=v4:2x2x1"),
+    "sd15-v4-plain-quick": (
+        "--config=sd15",
+        "--aot=v4:2x2x1",
+        "--config.attention=plain",
+        "--effort=-1",
+    ),
+    "sd15-v4-quick": ("--config=sd15", "--aot=v4:2x2x1", "--effort=-1"),
     "sd15-lora-v4": ("--config=sd15", "--aot=v4:2x2x1", LORA),
     "sd15-fast-v4": ("--config=sd15", "--aot=v4:2x2x1", *FAST),
     "sd15-v5e": ("--config=sd15", "--aot=v5e:2x2"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -90,6 +91,7 @@ def compile_parts(
         "fsdp": target.fsdp,
         "effort": target.effort,
         "chip": dataclasses.asdict(chip),
+        "network": network(opened),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "versions": output.versions() | output.versions(("libtpu",)),
     }
@@ -104,6 +106,17 @@ def compile_parts(
         if file is not None:
             output.write_json(file, result)
     return result
+
+
+def network(opened: Opened) -> dict[str, Any]:
+    """How the networks are computed and kept, for the file."""
+    first: Any = opened.cascade.stages[0]
+    return {
+        "dtype": jnp.dtype(first.unet.dtype).name,
+        "param_dtype": jnp.dtype(opened.param_dtype).name,
+        "attention": first.attention,
+        "remat": first.unet.remat,
+    }
 
 
 def placing(chips: Sequence[Any], fsdp: int) -> Place:

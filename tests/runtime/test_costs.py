@@ -1,12 +1,14 @@
 """FLOPs from a program's text against closed forms and published counts; XLA's counts."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.jobs import models, parts, presets
-from imagic_jax.runtime import costs
+from imagic_jax.runtime import costs, loop
 from imagic_jax.runtime.devices import Chip
 
 
@@ -96,6 +98,21 @@ def test_donated_arguments_are_not_counted_twice():
     cost = costs.cost_of(jax.jit(lambda a: a + 1, donate_argnums=0).lower(a).compile())
     assert cost.reused == cost.outputs
     assert cost.memory == cost.arguments + cost.temporaries + cost.code
+
+
+@dataclasses.dataclass(frozen=True)
+class Halve:
+    """A step whose state is one array."""
+
+    def __call__(self, state, data, index):
+        return 0.5 * state + data, state.sum()
+
+
+def test_a_loop_works_in_its_state_s_own_memory():
+    a = jax.ShapeDtypeStruct((128, 128), jnp.float32)
+    cost = costs.cost_of(loop.lower(Halve(), a, a).compile())
+    assert cost.reused == 128 * 128 * 4
+    assert cost.outputs - cost.reused <= 4 * (loop.MAX_CHUNK + 16)  # the losses
 
 
 def test_the_roofline_is_the_slower_of_two():
