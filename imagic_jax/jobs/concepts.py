@@ -59,7 +59,7 @@ def _parse(given: str) -> ConceptText:
     return ConceptText(text, -1.0 if match[1] == "-" else 1.0, values)
 
 
-def _value(given: str, name: str, value: str) -> float:
+def _value(given: str, name: str, value: str) -> int | float:
     """One setting of a concept, of the type and in the range that its default tells."""
     where = f"--concept={given!r}: {name}"
     if name not in _NUMBERS:

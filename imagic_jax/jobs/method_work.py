@@ -63,7 +63,7 @@ class MethodWork:
     method: Method
     config: Any
     settings: EditSettings
-    strengths: tuple[float, ...]
+    strengths: tuple[int | float, ...]
     source_text: str = ""
     concepts: tuple[ConceptText, ...] = ()
     mask_source: MaskSource | None = None

@@ -121,7 +121,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
 
 def strengths(
     method: Method, config: Any, given: Sequence[float] | None, sampling: Sampling
-) -> tuple[float, ...]:
+) -> tuple[int | float, ...]:
     """The amounts of the edit that are drawn: `given`, or what `config` says.
 
     Raises:

@@ -56,7 +56,7 @@ class Work(Protocol):
         ...
 
     @property
-    def strengths(self) -> tuple[float, ...]:
+    def strengths(self) -> tuple[int | float, ...]:
         """The amounts of the edit that are drawn."""
         ...
 
