@@ -157,7 +157,7 @@ def _row(entry: Entry) -> list[str]:
     ]
 
 
-def _span(values: Sequence[float], digits: int) -> str:
+def _span(values: Sequence[int | float], digits: int) -> str:
     """From the least to the most, or the one value that all have."""
     low, high = min(values), max(values)
     if math.isclose(low, high, abs_tol=0.5 * 10.0**-digits):
