@@ -142,7 +142,13 @@ def entry(
         folder=folder.relative_to(folder.parent.parent).as_posix(),
         used=tuple(USED[n] for n in used),
         shown=tuple(
-            Shown(f"{knob} {r[knob]:g}", r["seed"], picture, r["input_psnr"], outside)
+            Shown(
+                f"{knob.replace('_', ' ')} {r[knob]:g}",
+                r["seed"],
+                picture,
+                r["input_psnr"],
+                outside,
+            )
             for r, picture, outside in zip(rows, drawn, kept, strict=True)
         ),
         fit_evaluations=result["evaluations"]["fit"],

@@ -72,7 +72,7 @@ body { max-width: 82rem; }
 .method { display: flex; flex-wrap: wrap; gap: .6rem; margin: .8rem 0; }
 .method h3 { font-size: 1rem; margin: 0; width: 9rem; }
 .method h3 span { display: block; font-weight: 400; font-size: .85rem; color: var(--faint); }
-.method figure { width: 8.6rem; }
+.method figure { width: 10rem; }
 .wide { overflow-x: auto; }
 </style>"""
 
