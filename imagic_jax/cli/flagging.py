@@ -153,9 +153,10 @@ def help_text(command: Command) -> str:
         )
         lines += _flag_lines("--config.KEY.KEY", "overrides one setting of the preset", width)
     for name, flag in rows:
-        default = "" if flag.default in (None, "", False) else f" (default: {flag.default})"
+        default = "" if flag.default in (None, "", False, []) else f" (default: {flag.default})"
         switch = f"--{name}" if flag.boolean else f"--{name}={flag.help.split(':', 1)[0]}"
         text = flag.help if flag.boolean else flag.help.split(":", 1)[1].strip()
+        text = text.split(";\n")[0].removesuffix(";")  # what absl adds to repeated flags
         lines += _flag_lines(switch, text + default, width)
     if command.preset is not None:
         lines += ["", "Presets", *_wrap("  " + ", ".join(preset_paths(command.presets)), width)]

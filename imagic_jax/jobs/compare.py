@@ -134,6 +134,7 @@ def entry(
     rows, knob = result["outputs"], result["knob"]
     drawn = [_open(folder / r["file"]) for r in rows]
     kept = [None if mask is None else _outside(p, square, mask) for p in drawn]
+    word = knob.replace("_", " ")
     seconds, used = result["timings"], [n for n in USED if result.get(n)]
     return Entry(
         name=result["method"],
@@ -143,7 +144,7 @@ def entry(
         used=tuple(USED[n] for n in used),
         shown=tuple(
             Shown(
-                f"{knob.replace('_', ' ')} {r[knob]:g}",
+                f"{word} {r[knob]:g}",
                 r["seed"],
                 picture,
                 r["input_psnr"],
