@@ -239,8 +239,8 @@ COMMAND = Command(
     main=main,
     examples=(
         "imagic compare",
-        'imagic compare --methods=imagic,sdedit,ddpm_inversion --image=bird.png --text="a bird'
-        ' spreading its wings" --source_text="a bird on a branch"',
+        'imagic compare --methods=imagic,sdedit,ddib --image=a.png --text="a cat"'
+        ' --source_text="a dog"',
     ),
     preset=DEFAULT_PRESET,
     models=True,
