@@ -1,8 +1,9 @@
 """Editors against PyTorch diffusers' own pipelines, on one tiny Stable Diffusion with equal noise.
 
 Latents are compared after the whole run. EDICT is a community file of diffusers that its package
-lacks: there the reference is a plain loop over diffusers' UNet. Two ways of theirs are changed:
-latents are the posterior's mean (ours) instead of a draw, and noise is handed in.
+lacks: there the reference is a plain loop over diffusers' UNet. Three ways of theirs are changed:
+latents are the posterior's mean (ours) instead of a draw, noise is handed in, and LEDITS++ is told
+how many tokens its concepts have (with transformers 5 it counts padding and the end among them).
 """
 
 import functools
@@ -233,7 +234,10 @@ def test_ledits_pp(solver, masks, folder, ours, parity, monkeypatch):
     else:
         levels = jax.tree.map(lambda a: a[-used:], grid(stage.schedule, int(used * (1 + skip))))
     start = inversion.noised(
-        stage.prepare(params, jnp.asarray(picture())), levels, jax.random.key(2), second_order=second
+        stage.prepare(params, jnp.asarray(picture())),
+        levels,
+        jax.random.key(2),
+        second_order=second,
     )
     noise = iter(range(used - 1, -1, -1))  # theirs is drawn from clean to noisy
     module = diffusers.pipelines.ledits_pp.pipeline_leditspp_stable_diffusion
@@ -241,6 +245,8 @@ def test_ledits_pp(solver, masks, folder, ours, parity, monkeypatch):
     adding = lambda self, x0, _, t: to_torch(start.latents[next(noise)])  # noqa: E731
     monkeypatch.setattr(type(scheduler), "add_noise", adding)
     pipe = pipeline("LEditsPPPipelineStableDiffusion", folder, scheduler)
+    encode, own = pipe.encode_prompt, [int(c.tokens.sum()) for c in concepts]
+    monkeypatch.setattr(pipe, "encode_prompt", lambda **given: (*encode(**given)[:2], own))
     pipe.invert((to_torch(picture()) + 1) / 2, num_inversion_steps=used, skip=skip)
     theirs = pipe(
         use_cross_attn_mask=masks != "noise",
