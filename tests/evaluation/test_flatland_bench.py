@@ -212,15 +212,16 @@ def test_outputs_that_are_no_pictures_are_named(chosen, tmp_path, spoil, fault, 
     assert not any(r["joint"] for r in found if r["fault"])
 
 
-def test_a_contender_that_diverges_fails_its_items_alone(chosen, tmp_path, monkeypatch, finished):
-    lines = (finished / bench.ROWS).read_text().splitlines()
-    monkeypatch.setattr(scoring, "score", from_rows(lines))
-    monkeypatch.setattr("imagic_jax.evaluation.anchors.score", scoring.score)
+def test_a_contender_that_diverges_fails_its_items_alone(chosen, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        scoring, "score", lambda item, outputs, gates: [scoring.faulty("")] * len(outputs)
+    )
+    monkeypatch.setattr("imagic_jax.evaluation.anchors.scores", lambda item, gates: {})
     bad, good = chosen["test"]
 
     def run(item, seeds, strengths):
         if item == bad:
-            raise NonFiniteLoss("the loss is NaN at step 3")
+            raise NonFiniteLoss(4, 0.5)
         return fading().run(item, seeds, strengths)
 
     contender = Contender(name="fade", knob="share", strengths=STRENGTHS, run=run)
