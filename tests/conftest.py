@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -24,6 +24,7 @@ from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.schedule import Schedule, add_noise
 from imagic_jax.models import UNet2DCondition
 from imagic_jax.models.attention_kernels import Kernel, attending
+from imagic_jax.runtime.mesh import divide_draws
 from imagic_jax.typing import Array, Float, Image, Int, Params, PRNGKeyArray
 
 
@@ -136,7 +137,7 @@ class UNetStage:
             return jnp.broadcast_to(a, (batch, *a.shape[1:]))
 
         low = None if low_res is None else many(low_res)
-        return self.batch_loss(params, many(x0), repeat(cond, batch), low, key)
+        return self.batch_loss(params, divide_draws(many(x0)), repeat(cond, batch), low, key)
 
     def batch_loss(
         self,

@@ -3,13 +3,13 @@
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from imagic_jax.models.activations import activation
 from imagic_jax.models.linear import Linear
 from imagic_jax.models.norms import LayerNorm, statistics_dtype
+from imagic_jax.models.softmax_attention import softmax_attention
 from imagic_jax.typing import Array, DType, Float, Num, Pooled, TextStates
 
 
@@ -81,13 +81,9 @@ class AttentionPooling(nn.Module):
         q = self._heads("q_proj", query)
         k = self._heads("k_proj", tokens)
         v = self._heads("v_proj", tokens)
-        scores = jnp.einsum(
-            "bqhd,bkhd->bhqk", q, k, preferred_element_type=statistics_dtype(q.dtype)
-        )
-        weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5, axis=-1).astype(v.dtype)
-        return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape[0], width)
+        return softmax_attention(q, k, v).reshape(x.shape[0], width)
 
-    def _heads(self, name: str, x: Float[Array, "b n d"]) -> Float[Array, "b n heads k"]:
+    def _heads(self, name: str, x: Float[Array, "b n d"]) -> Float[Array, "b heads n k"]:
         """Projects and splits the channels into heads."""
         y = Linear(x.shape[-1], dtype=self.dtype, name=name)(x)
-        return y.reshape(*x.shape[:2], self.num_heads, -1)
+        return y.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)

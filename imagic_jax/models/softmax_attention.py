@@ -42,7 +42,9 @@ def whole(
     weights = jnp.exp(scores * q.shape[-1] ** -0.5)
     # softmax(scores) v, with the division after the product: on d columns in place of m
     out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=wide)
-    return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
+    # ... and as a product: XLA writes a quotient by a broadcast so in some programs only, and
+    # results shall not depend on how many devices a program is for.
+    return (out * (1.0 / weights.sum(-1, keepdims=True))).astype(v.dtype)
 
 
 @jax.checkpoint

@@ -6,7 +6,6 @@ later makes the same bits. The number of steps in a chunk is traced: one program
 the middle and the short last chunk. There is no host round trip inside a chunk.
 """
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,8 +50,19 @@ class NonFiniteLoss(FloatingPointError):
         )
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _run_chunk(step: Step, state: State, data: Data, start, count):
+def first_not_finite(losses: np.ndarray, start: int, last_finite: float) -> NonFiniteLoss | None:
+    """What is wrong with a chunk's losses, of steps from `start` on; None where nothing is."""
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if not bad.size:
+        return None
+    at = int(bad[0])
+    return NonFiniteLoss(start + at, float(losses[at - 1]) if at else last_finite)
+
+
+def several(
+    step: Step, state: State, data: Data, start: jax.Array, count: jax.Array
+) -> tuple[State, jax.Array]:
+    """`count` steps from `start` on, as part of a program: (state, losses padded to MAX_CHUNK)."""
     losses = jnp.zeros((MAX_CHUNK,), jnp.float32)
 
     def body(i, carry):
@@ -61,6 +71,23 @@ def _run_chunk(step: Step, state: State, data: Data, start, count):
         return state, losses.at[i].set(loss.astype(jnp.float32))
 
     return jax.lax.fori_loop(0, count, body, (state, losses))
+
+
+_run_chunk = jax.jit(several, static_argnums=0, donate_argnums=1)
+
+
+class Pace:
+    """How many steps the next chunk shall have, so that it takes about `chunk_seconds`."""
+
+    def __init__(self, chunk_seconds: float):
+        self.steps, self._aim, self._first = 1, chunk_seconds, True
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Learns from a chunk."""
+        # The first chunk is one step and mostly compilation: it says nothing about speed.
+        fitting = max(1, round(steps * self._aim / max(seconds, 1e-3)))
+        self.steps = 4 if self._first else min(fitting, 4 * steps)
+        self._first = False
 
 
 def lower(step: Step, value: State, data: Data) -> Any:
@@ -103,24 +130,19 @@ def run(
         NonFiniteLoss: when a loss is NaN or infinite; the callback does not see that chunk.
     """
     done, value = state
-    first, chunk = True, 1
+    pace = Pace(chunk_seconds)
     last_finite = float("nan")
     while done < total:
-        count = min(chunk, total - done, MAX_CHUNK)
+        count = min(pace.steps, total - done, MAX_CHUNK)
         began = time.perf_counter()
         value, buffer = _run_chunk(step, value, data, jnp.int32(done), jnp.int32(count))
         losses = np.asarray(buffer)[:count]
         seconds = time.perf_counter() - began
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            at = int(bad[0])
-            raise NonFiniteLoss(done + at, float(losses[at - 1]) if at else last_finite)
+        if (bad := first_not_finite(losses, done, last_finite)) is not None:
+            raise bad
         last_finite = float(losses[-1])
         done += count
         if on_chunk is not None:
             on_chunk(Chunk(LoopState(done, value), total, losses, seconds))
-        # The first chunk is one step and mostly compilation: it says nothing about speed.
-        fitting = max(1, round(count * chunk_seconds / max(seconds, 1e-3)))
-        chunk = 4 if first else min(fitting, 4 * count)
-        first = False
+        pace.took(count, seconds)
     return LoopState(done, value)
