@@ -1,7 +1,5 @@
 """`imagic render`: draw a saved fit again, without fitting."""
 
-from pathlib import Path
-
 from absl import flags
 
 from imagic_jax.cli import method_flags
@@ -28,11 +26,12 @@ def main(values: flags.FlagValues) -> None:
     from imagic_jax.jobs import fits, models
     from imagic_jax.runtime.compilation import use_cache
     from imagic_jax.runtime.interrupt import stop_flag
+    from imagic_jax.runtime.paths import to_path
     from imagic_jax.runtime.progress import Reporter
 
     if values.fit is None:
         raise UserError("--fit is missing: name the fit folder that an edit left, e.g. OUT/fit")
-    folder = Path(str(values.fit))
+    folder = to_path(str(values.fit))
     about = fits.read_about(folder)
     config = ConfigDict(about["config"])
     apply_rendering(values, config)
@@ -44,9 +43,9 @@ def main(values: flags.FlagValues) -> None:
         fit=folder,
         about=about,
         work=work,
-        out=Path(values.out) if values.out else folder.parent / "rendered",
+        out=to_path(values.out) if values.out else folder.parent / "rendered",
         negative=values.negative,
-        image=Path(values.image) if values.image else None,
+        image=to_path(values.image) if values.image else None,
         overwrite=values.overwrite,
         choose_eta=values.eta == AUTO,
         metric_weights=Path(values.metric_weights) if values.metric_weights else None,

@@ -6,8 +6,6 @@ Any method's fit: Imagic's `Fit`, or a pytree of arrays with the inputs it was m
 
 import hashlib
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,11 +13,14 @@ from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import trees
+from imagic_jax.jobs.output import save_picture
+from imagic_jax.runtime.checkpoint import absolute, own_process
+from imagic_jax.runtime.paths import AnyPath, files_below, is_remote, remove
 
 SCHEMA = 3
 
 
-def save_fit(folder: Path, fit: Any, about: dict[str, Any], square: pil.Image) -> None:
+def save_fit(folder: AnyPath, fit: Any, about: dict[str, Any], square: pil.Image) -> None:
     """Writes a fit; an existing one is replaced only when the new one is complete.
 
     Args:
@@ -30,20 +31,22 @@ def save_fit(folder: Path, fit: Any, about: dict[str, Any], square: pil.Image) -
     """
     import orbax.checkpoint as ocp
 
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    # A bucket knows no rename: there fit.json, written last, says that the rest is whole.
+    fresh = folder if is_remote(folder) else folder.with_name(folder.name + ".new")
+    remove(fresh)
     structure, arrays = trees.pack(fit)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((fresh / "arrays").absolute(), arrays)
-    square.save(fresh / "input.png")
+    with ocp.StandardCheckpointer(**_options()) as checkpointer:
+        checkpointer.save(absolute(fresh / "arrays"), arrays)
+    save_picture(square, fresh / "input.png")
     files = _digests(fresh / "arrays")
     record = {"schema": SCHEMA, **about, "structure": structure, "files": files}
     (fresh / "fit.json").write_text(json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    if fresh != folder:
+        remove(folder)
+        fresh.rename(folder)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_about(folder: AnyPath) -> dict[str, Any]:
     """fit.json of a fit's folder.
 
     Raises:
@@ -68,7 +71,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def load_fit(folder: Path) -> Any:
+def load_fit(folder: AnyPath) -> Any:
     """The arrays of a fit, in the structure that `save_fit` was given.
 
     Raises:
@@ -85,17 +88,23 @@ def load_fit(folder: Path) -> Any:
     if _digests(folder / "arrays") != about.get("files"):
         raise broken
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore((folder / "arrays").absolute())
+        with ocp.StandardCheckpointer(**_options()) as checkpointer:
+            arrays = checkpointer.restore(absolute(folder / "arrays"))
         return trees.unpack(about["structure"], jax.tree.map(jax.numpy.asarray, arrays))
     except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
         raise broken from error
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _options() -> dict[str, Any]:
+    return {"multiprocessing_options": own_process()} if jax.process_count() > 1 else {}
+
+
+def _digests(folder: AnyPath) -> dict[str, str]:
     """SHA-256 of every file below a folder."""
     found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    if not folder.is_dir():
+        return found
+    for path in sorted(files_below(folder)):
         with path.open("rb") as file:
             found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
                 file, "sha256"

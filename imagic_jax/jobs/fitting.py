@@ -3,7 +3,6 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,13 +13,12 @@ from imagic_jax.editors.imagic import Fit, StageFit
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime, timed
 from imagic_jax.runtime.ahead import Ahead
-from imagic_jax.runtime.checkpoint import Checkpoints
+from imagic_jax.runtime.checkpoint import Checkpoints, SaveTimer
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
+from imagic_jax.runtime.paths import AnyPath
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.typing import Image, Params
-
-SAVE_EVERY = 20.0  # seconds between checkpoints of a running loop
 
 
 def run_fit(
@@ -30,7 +28,7 @@ def run_fit(
     target: Sequence[Cond],
     null: Sequence[Cond],
     settings: EditSettings,
-    folder: Path,
+    folder: AnyPath,
     ahead: Ahead,
     reporter: Reporter,
     stop: StopFlag,
@@ -51,8 +49,8 @@ def run_fit(
         times.append(spent)
         with Checkpoints(folder / program.replace(" ", "_")) as saved:
             state = start
-            if (step := saved.latest_step()) is not None:
-                state = LoopState(step, saved.restore(start.value))
+            if (found := saved.restore_newest(start.value)) is not None:
+                state = LoopState(*found)
             watch = _Watch(title, total, state.step, saved, reporter, stop, spent)
             with timed(spent):
                 watch.compile(ahead, program)
@@ -98,7 +96,7 @@ class _Watch:
     ):
         self._progress = reporter.stage(title, total, done)
         self._saved, self._stop, self._times = saved, stop, times
-        self._last_save = time.monotonic()
+        self._timer = SaveTimer()
         self._saved_step = saved.latest_step()
         self._title, self._total = title, total
 
@@ -113,7 +111,7 @@ class _Watch:
             raise Interrupted(
                 f"stopped at step {chunk.state.step} of {self._total} of {self._title}"
             )
-        if time.monotonic() - self._last_save > SAVE_EVERY:
+        if self._timer.due(chunk.state.step):
             self.save(chunk.state)
 
     def compile(self, ahead: Ahead, program: str) -> None:
@@ -126,7 +124,8 @@ class _Watch:
 
     def save(self, state: LoopState) -> None:
         """Saves unless this step is saved already."""
+        began = time.monotonic()
         if state.step and self._saved_step != state.step:
             self._saved.save(state.step, state.value)
             self._saved_step = state.step
-        self._last_save = time.monotonic()
+        self._timer.saved(state.step, time.monotonic() - began)

@@ -1,9 +1,8 @@
 """Output folders: one job each, continued if it is the same job, refused if it is another."""
 
+import io
 import json
-import os
 import re
-import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 
 from imagic_jax.errors import UserError
+from imagic_jax.runtime.paths import AnyPath, is_remote, remove, write_bytes
 
 #: What an edit writes into its folder; --overwrite removes these and nothing else.
 _OWN = (
@@ -30,14 +30,18 @@ _OWN_PATTERNS = ("edited_*.png", "pasted_*.png")
 
 
 def default_folder(stem: str, text: str, method: str = "imagic") -> Path:
-    """./imagic_out/<picture>-<first words of the text>, and the method if it is another."""
+    """./imagic_out/<picture>-<first words of the text>, and the method where it is not Imagic."""
+    return Path("imagic_out") / slug(stem, text, method)
+
+
+def slug(stem: str, text: str, method: str = "imagic") -> str:
+    """A folder's name: see `default_folder`."""
     words = re.findall(r"[\w]+", text.lower())
-    slug = "-".join([stem, *words])[:72].strip("-")
-    behind = "" if method == "imagic" else f"-{method}"
-    return Path("imagic_out") / ((slug or "edit") + behind)
+    name = "-".join([stem, *words])[:72].strip("-.") or "edit"
+    return name if method == "imagic" else f"{name}-{method}"
 
 
-def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
+def open_job(folder: AnyPath, job: Mapping[str, Any], overwrite: bool) -> bool:
     """Makes `folder` the place of `job`; True if it already was (to be continued).
 
     Args:
@@ -75,7 +79,7 @@ def open_job(folder: Path, job: Mapping[str, Any], overwrite: bool) -> bool:
     return False
 
 
-def same_run(path: Path, about: Mapping[str, Any]) -> None:
+def same_run(path: AnyPath, about: Mapping[str, Any]) -> None:
     """One set of settings per folder, so that resumed results belong together.
 
     Args:
@@ -99,12 +103,15 @@ def same_run(path: Path, about: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(dict(about), indent=2) + "\n")
 
 
-def check_writable(folder: Path, flag: str = "--out") -> None:
+def check_writable(folder: AnyPath, flag: str = "--out") -> None:
     """Writes a probe where `folder` is or will be made; leaves nothing. `flag` named it.
 
     Raises:
         UserError: it cannot be written.
     """
+    if is_remote(folder):
+        _check_bucket(folder, flag)
+        return
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     if not there.is_dir():
         raise UserError(f"{flag}: {folder} cannot be a folder, because {there} is a file")
@@ -116,12 +123,21 @@ def check_writable(folder: Path, flag: str = "--out") -> None:
         raise UserError(f"{flag}: {folder} cannot be written ({error.strerror})") from error
 
 
-def clear(folder: Path) -> None:
+def _check_bucket(folder: AnyPath, flag: str) -> None:
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(b"0")
+        probe.unlink()
+    except Exception as error:  # of each store's own kinds
+        raise UserError(f"{flag}: {folder} cannot be written ({error})") from error
+
+
+def clear(folder: AnyPath) -> None:
     """Removes what an edit wrote, and nothing else."""
     for name in _OWN:
         path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+        if path.is_dir() and not (isinstance(path, Path) and path.is_symlink()):
+            remove(path)
         else:
             path.unlink(missing_ok=True)
     for pattern in _OWN_PATTERNS:
@@ -141,24 +157,22 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
     return found
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Writes a file in one step: it is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    write_bytes(path, text.encode())
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: AnyPath, document: Any) -> None:
     """Writes a JSON file in one step, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(document, indent=2) + "\n")
 
 
-def save_picture(picture: Any, path: Path) -> None:
+def save_picture(picture: Any, path: AnyPath) -> None:
     """Saves a Pillow picture as PNG in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(temporary, "PNG")
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 _DECIDING = ("imagic-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

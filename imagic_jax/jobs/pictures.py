@@ -15,6 +15,7 @@ from PIL import Image as pil
 from PIL import ImageOps, UnidentifiedImageError
 
 from imagic_jax.errors import UserError
+from imagic_jax.runtime.paths import AnyPath
 
 SMALLEST = 16  # pixels of the shorter side
 MOST_PIXELS = 200_000_000
@@ -39,7 +40,7 @@ class Source(NamedTuple):
     notes: tuple[str, ...]
 
 
-def load_source(path: str | Path, size: int, crop: str = "center") -> Source:
+def load_source(path: str | AnyPath, size: int, crop: str = "center") -> Source:
     """Reads a picture file and cuts out the square to be edited.
 
     Args:
@@ -50,7 +51,7 @@ def load_source(path: str | Path, size: int, crop: str = "center") -> Source:
     Raises:
         UserError: no such file, no picture, cut off, too small, too large, or a bad crop.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     data = read_file(path)
     picture, notes = decode(path, data)
     upright = np.asarray(picture)
@@ -68,7 +69,7 @@ def load_source(path: str | Path, size: int, crop: str = "center") -> Source:
     return Source(upright, array, box, hashlib.sha256(data).hexdigest(), tuple(notes))
 
 
-def read_file(path: Path, flag: str = "--image") -> bytes:
+def read_file(path: AnyPath, flag: str = "--image") -> bytes:
     """The bytes of a file that `flag` names.
 
     Raises:
@@ -88,7 +89,7 @@ def read_file(path: Path, flag: str = "--image") -> bytes:
 
 
 def decode(
-    path: Path, data: bytes, flag: str = "--image", ground: int = 255
+    path: AnyPath, data: bytes, flag: str = "--image", ground: int = 255
 ) -> tuple[pil.Image, list[str]]:
     """The upright RGB picture, and what was done to it; `ground` is the grey behind transparency.
 
@@ -146,6 +147,15 @@ def _to_rgb(picture: pil.Image, notes: list[str], ground: int) -> pil.Image:
         scaled = np.clip(values / (top or 1.0) * 255.0, 0, 255)
         return pil.fromarray(scaled.round().astype(np.uint8)).convert("RGB")
     return picture.convert("RGB")
+
+
+def digest(path: AnyPath) -> str:
+    """SHA-256 of a picture's file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def choose_box(crop: str, width: int, height: int) -> Box:

@@ -79,6 +79,13 @@ class Reporter:
         """One line that is shown even when quiet."""
         self.console.print(f"warning: {text}", style="yellow", markup=False)
 
+    def clear_stages(self, keep: "StageProgress") -> None:
+        """Takes the bars of all other stages away, where there are bars."""
+        if self._bars:
+            for task in self._bars.task_ids:
+                if task != keep._task:
+                    self._bars.remove_task(task)
+
     def stage(self, name: str, total: int, done: int = 0) -> "StageProgress":
         """Begins a stage of `total` steps, of which `done` are done already."""
         return StageProgress(self, name, total, done)
