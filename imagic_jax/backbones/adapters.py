@@ -20,7 +20,7 @@ from flax import traverse_util
 from imagic_jax.typing import Array, Params, PRNGKeyArray
 
 #: A flat tree {path: array}: what optimizers see and what a `Fit` keeps.
-Trainable = dict[str, Array]
+Trainable = dict[str, Any]
 
 _ROOT = "unet/"
 _KERNEL, _A, _B = "/kernel", "/lora_a", "/lora_b"

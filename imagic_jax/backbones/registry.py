@@ -9,6 +9,7 @@ dropped before anything else is in memory.
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.errors import UserError
 from imagic_jax.typing import DType, Params
 from imagic_jax.weights import hub, load_part
+from imagic_jax.weights.folder import Place
 from imagic_jax.weights.modules import part_shapes, random_part, read_json
 
 MODELS = Path(__file__).parent.parent / "_models"
@@ -63,9 +65,14 @@ class Opened:
         """The text towers' parameters."""
         return jax.tree.map(lambda f: self._load(f, self.text_dtype), self.sources["text"])
 
-    def load_stages(self) -> Any:
-        """The stages' parameters."""
-        return jax.tree.map(lambda f: self._load(f, self.param_dtype), self.sources["stages"])
+    def load_stages(self, places: Sequence[Place | None] | None = None) -> Any:
+        """The stages' parameters; `places` puts each stage's arrays where they shall be."""
+        folders = self.sources["stages"]
+        places = places or [None] * len(folders)
+        return tuple(
+            jax.tree.map(lambda f, p=p: self._load(f, self.param_dtype, p), folder)
+            for folder, p in zip(folders, places, strict=True)
+        )
 
     def load(self) -> Loaded:
         """Everything."""
@@ -80,10 +87,11 @@ class Opened:
         """`load_text` as shapes."""
         return jax.tree.map(lambda f: part_shapes(f, self.text_dtype), self.sources["text"])
 
-    def _load(self, folder: Path, dtype: DType) -> Params:
+    def _load(self, folder: Path, dtype: DType, place: Place | None = None) -> Params:
         if self.random:
-            return random_part(folder, dtype)
-        return load_part(folder, param_dtype=dtype)[1]
+            params = random_part(folder, dtype)
+            return jax.tree.map(lambda a: place((), a), params) if place else params
+        return load_part(folder, param_dtype=dtype, place=place)[1]
 
     def fingerprint(self) -> str:
         """A short hash of the weights: names, sizes, first and last MiB of every file.

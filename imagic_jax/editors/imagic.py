@@ -181,10 +181,56 @@ def choose(which: Bool[Array, " b"], a: Cond, b: Cond) -> Cond:
     return jax.tree.map(rows, a, b)
 
 
-def _data(params: Params, picture: Picture, cond: Cond, key: PRNGKeyArray, rate: float) -> Any:
-    """What a step reads."""
+class Loop(NamedTuple):
+    """Stage A or B of one picture, to be run by `runtime.loop`, or beside others by
+    `runtime.lanes`."""
+
+    step: Any  # static: (state, data, index) -> (state, loss)
+    start: Callable[[Any], Any]  # static: data -> state before the first step
+    data: dict[str, Any]  # what both read besides the model's "params"
+    steps: int
+
+
+def embedding_loop(
+    stage: Stage,
+    picture: Picture,
+    cond: Cond,
+    config: EmbeddingConfig,
+    key: Any,
+) -> Loop:
+    """Stage A. Arguments as in `embed`; picture, text and key may be stacked for many lanes."""
+    data = _data(picture, cond, key, config.learning_rate)
+    return Loop(EmbedStep(stage, config.batch), _first_embedding, data, config.steps)
+
+
+def tuning_loop(
+    stage: Stage,
+    picture: Picture,
+    cond: Cond,
+    null: Cond,
+    config: TuningConfig,
+    key: Any,
+) -> Loop:
+    """Stage B. Arguments as in `tune`; picture, text and key may be stacked for many lanes."""
+    data = _data(picture, cond, key, config.learning_rate)
+    data |= {"null": null, "dropout": jnp.float32(config.dropout)}
+    return Loop(TuneStep(stage, config.batch), _FirstTuning(config), data, config.steps)
+
+
+def _first_embedding(data: Any) -> Any:
+    return start_embedding(data["cond"]).value
+
+
+@dataclasses.dataclass(frozen=True)
+class _FirstTuning:
+    config: TuningConfig
+
+    def __call__(self, data: Any) -> Any:
+        return start_tuning(data["params"], self.config, lora_key(data["key"])).value
+
+
+def _data(picture: Picture, cond: Cond, key: Any, rate: float) -> dict[str, Any]:
     return {
-        "params": params,
         "picture": picture,
         "cond": cond,
         "key": key,
@@ -220,9 +266,9 @@ def embed(
     Raises:
         loop.NonFiniteLoss: the optimisation diverged.
     """
-    data = _data(params, picture, cond, key, config.learning_rate)
-    step = EmbedStep(stage, config.batch)
-    return loop.run(step, state or start_embedding(cond), data, config.steps, on_chunk=on_chunk)
+    step, _, data, steps = embedding_loop(stage, picture, cond, config, key)
+    data["params"] = params
+    return loop.run(step, state or start_embedding(cond), data, steps, on_chunk=on_chunk)
 
 
 def optimised(cond: Cond, state: LoopState) -> Cond:
@@ -247,22 +293,10 @@ def tune(
     Arguments as in `embed`, and `null`, the empty text. Returns the last state; its
     `value["trainable"]` is what was learnt.
     """
-    data = _tuning_data(params, picture, cond, null, key, config)
-    step = TuneStep(stage, config.batch)
+    step, _, data, steps = tuning_loop(stage, picture, cond, null, config, key)
+    data["params"] = params
     start = state or start_tuning(params, config, lora_key(key))
-    return loop.run(step, start, data, config.steps, on_chunk=on_chunk)
-
-
-def _tuning_data(
-    params: Params,
-    picture: Picture,
-    cond: Cond,
-    null: Cond,
-    key: PRNGKeyArray,
-    config: TuningConfig,
-) -> Any:
-    data = _data(params, picture, cond, key, config.learning_rate)
-    return {**data, "null": null, "dropout": jnp.float32(config.dropout)}
+    return loop.run(step, start, data, steps, on_chunk=on_chunk)
 
 
 def lora_key(key: PRNGKeyArray) -> PRNGKeyArray:
@@ -332,14 +366,13 @@ def fitting_programs(
         stage, p, cond = cascade.stages[i], params["stages"][i], target[i]
         picture = jax.eval_shape(lambda p, image: picture_for(stage, p, image), p, image)
         if isinstance(config, TuningConfig):
-            step = TuneStep(stage, config.batch)
             state = jax.eval_shape(lambda p: start_tuning(p, config).value, p)
-            made = functools.partial(_tuning_data, config=config)
-            data = jax.eval_shape(made, p, picture, cond, cond, key)  # e_null is shaped like e_tgt
+            # e_null is shaped like e_tgt
+            step, _, data, _ = tuning_loop(stage, picture, cond, cond, config, key)
         else:
-            step = EmbedStep(stage, config.batch)
             state = jax.eval_shape(lambda c: start_embedding(c).value, cond)
-            data = jax.eval_shape(functools.partial(_data, rate=0.0), p, picture, cond, key)
+            step, _, data, _ = embedding_loop(stage, picture, cond, config, key)
+        data = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), {**data, "params": p})
         return loop.lower(step, *place((state, data)))
 
     found: dict[str, Callable[[], Any]] = {}
@@ -349,6 +382,13 @@ def fitting_programs(
         if config is not None and config.steps:
             found[f"tune {stage.name}"] = functools.partial(lower, i, config)
     return found
+
+
+def conds_to_draw(fit: Fit, etas: Sequence[float], seeds: Sequence[int]) -> list[Cond]:
+    """Per stage, the texts of every eta with every seed, seeds fastest: on the host."""
+    eta = np.array([e for e in etas for _ in seeds], np.float32)
+    rest = [repeat(jax.device_get(f.target), len(eta)) for f in fit.stages[1:]]
+    return [interpolate(fit.stages[0], eta), *rest]
 
 
 def interpolate(fit: StageFit, eta: Float[np.ndarray, " b"]) -> Cond:
@@ -387,10 +427,6 @@ def render(
     Returns:
         Pictures of the cascade's final size in [-1, 1]: (etas, seeds, H, W, 3).
     """
-    items = [(eta, seed) for eta in etas for seed in seeds]
-    eta = np.array([e for e, _ in items], np.float32)
-    conds = [interpolate(fit.stages[0], eta)]
-    conds += [repeat(jax.device_get(f.target), len(items)) for f in fit.stages[1:]]
     stages = [
         p if f.delta is None else adapters.merge(p, f.delta)
         for p, f in zip(params["stages"], fit.stages, strict=True)
@@ -398,9 +434,9 @@ def render(
     pictures = generate(
         cascade,
         stages,
-        conds,
+        conds_to_draw(fit, etas, seeds),
         fit.null,
-        [s for _, s in items],
+        [s for _ in etas for s in seeds],
         sampling,
         before_stage=before_stage,
         on_batch=on_batch,

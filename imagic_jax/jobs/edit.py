@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,39 +14,17 @@ from jaxtyping import Float
 from imagic_jax.backbones.contracts import Cond
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.errors import UserError
-from imagic_jax.jobs import eta_scorers, fits, memory, output, pictures
+from imagic_jax.jobs import disk, eta_scorers, fits, memory, output, pictures
 from imagic_jax.jobs.eta_choice import Scorer
 from imagic_jax.jobs.rendering import RenderJob, drawn_with, read_square, render_and_report
+from imagic_jax.jobs.request import EditRequest, about_fit, checked_text, prepare
 from imagic_jax.jobs.work import Given, Watch, Work
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
+from imagic_jax.runtime.paths import AnyPath, remove
 from imagic_jax.runtime.progress import Reporter
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EditRequest:
-    """What the user asked for.
-
-    `config` is the resolved preset as plain values: kept with the fit, so that it can be rendered
-    again whatever becomes of the preset's file.
-    """
-
-    image: Path
-    text: str
-    out: Path
-    preset: str
-    config: Mapping[str, Any]
-    work: Work
-    negative: str = ""
-    crop: str = "center"
-    overwrite: bool = False
-    keep_checkpoints: bool = False
-    paste_back: bool = False
-    check_memory: bool = True
-    reuse: bool = False  # a result of the same job and settings is returned as it is
-    choose_eta: bool = False
-    metric_weights: Path | None = None  # for choosing eta on photographs
-    notes: tuple[str, ...] = ()  # about the model, for people
+__all__ = ["AgainRequest", "EditRequest", "checked_text", "edit", "encode_texts", "render_again"]
 
 
 def edit(
@@ -63,33 +39,23 @@ def edit(
     """
     began = time.perf_counter()
     cascade = opened.cascade
-    source = pictures.load_source(request.image, cascade.size, request.crop)
-    text = checked_text(request.text)
-    work, found = request.work.on(source, text)
+    prepared = prepare(request, opened)
+    source, work = prepared.source, prepared.work
     work.check(opened)
     if request.check_memory:
         memory.check(opened, work.memory_settings())
-    job = {
-        "image_sha256": source.digest,
-        "text": text,
-        "box": list(source.box),
-        "size": cascade.size,
-        "weights": opened.fingerprint(),
-        "seed": work.settings.seed,
-        **work.decides(cascade),
-    }
-    if output.open_job(request.out, job, request.overwrite):
+        disk.check(request.out, opened, work.memory_settings(), 0 if prepared.fitted else 1)
+    if output.open_job(request.out, prepared.job, request.overwrite):
         finished = _finished(request) if request.reuse else None
         if finished is not None:
             return finished
         reporter.say(f"continuing the job in {request.out}")
-    notes = [*request.notes, *source.notes, *found, *cascade.text.check(text)]
-    for other in (request.negative, *work.texts):
-        notes += cascade.text.check(other) if other else []
+    notes = list(prepared.notes)
     for note in notes:
         reporter.warn(note)
 
-    target, null, *rest = encode_texts(opened, [text, "", *work.texts, request.negative or ""])
+    texts = [prepared.text, "", *work.texts, request.negative or ""]
+    target, null, *rest = encode_texts(opened, texts)
     away = rest.pop()
     given = Given(
         cascade,
@@ -101,7 +67,7 @@ def edit(
     )
 
     folder = request.out / "fit"
-    fitted = (folder / "fit.json").is_file()
+    fitted = prepared.fitted
     programs = work.programs(cascade, given.params, target, fitting=not fitted)
     with Ahead(programs) as ahead:
         watch = Watch(ahead, reporter, stop)
@@ -110,27 +76,16 @@ def edit(
             fit, about, times = fits.load_fit(folder), fits.read_about(folder), []
         else:
             fit, times = work.fit(given, request.out / "checkpoints", watch)
-            about = {
-                **job,
-                "method": work.name,
-                "strengths": list(work.strengths),
-                "model": opened.card["name"],
-                "random_weights": opened.random,
-                "preset": request.preset,
-                "config": dict(request.config),
-                "image": request.image.name,
-                "unfamiliar": work.unfamiliar(opened.card, times),
-                "versions": output.versions(),
-            }
+            about = about_fit(prepared, opened, work.unfamiliar(opened.card, times))
             fits.save_fit(folder, fit, about, pictures.to_pil(source.square[0]))
         if not request.keep_checkpoints:
-            shutil.rmtree(request.out / "checkpoints", ignore_errors=True)
+            remove(request.out / "checkpoints")
         if about["unfamiliar"]:
             reporter.warn(about["unfamiliar"])
             notes.append(about["unfamiliar"])
         scorer = None
         if request.choose_eta:
-            scorer, why = _scorer(request, opened, source.square[0], text, reporter)
+            scorer, why = _scorer(request, opened, source.square[0], prepared.text, reporter)
             notes += [why] if why else []
         job_to_draw = RenderJob(
             work=work,
@@ -143,6 +98,7 @@ def edit(
             negative=request.negative,
             source=source if request.paste_back else None,
             scorer=scorer,
+            crop=request.crop,
             notes=tuple(notes),
         )
         return render_and_report(job_to_draw, cascade, given.params, times, began, watch)
@@ -172,15 +128,15 @@ def encode_texts(opened: Opened, texts: Sequence[str]) -> list[tuple[Cond, ...]]
 class AgainRequest:
     """A saved fit, to be drawn again."""
 
-    fit: Path
+    fit: AnyPath
     about: Mapping[str, Any]
     work: Work
-    out: Path
+    out: AnyPath
     negative: str = ""
-    image: Path | None = None  # the whole picture, to paste results back into
+    image: AnyPath | None = None  # the whole picture, to paste results back into
     overwrite: bool = False
     choose_eta: bool = False
-    metric_weights: Path | None = None  # for choosing eta on photographs
+    metric_weights: AnyPath | None = None  # for choosing eta on photographs
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
@@ -252,17 +208,3 @@ def _scorer(
     if why:
         reporter.warn(why)
     return scorer, why
-
-
-def checked_text(text: str) -> str:
-    """The text without outer spaces.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    text = " ".join(text.split())
-    if not text:
-        raise UserError(
-            '--text is empty: say what the picture shall show, e.g. --text="a sitting dog"'
-        )
-    return text

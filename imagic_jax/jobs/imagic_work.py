@@ -4,7 +4,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +27,7 @@ from imagic_jax.jobs.work import Given, Sweep, Watch
 from imagic_jax.metrics.psnr import psnr
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
+from imagic_jax.runtime.paths import AnyPath
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.typing import Params
 
@@ -89,7 +89,7 @@ class ImagicWork:
     def target(self, fit: Fit) -> tuple[Cond, ...]:
         return tuple(f.target for f in fit.stages)
 
-    def fit(self, given: Given, folder: Path, watch: Watch) -> tuple[Fit, list[StageTime]]:
+    def fit(self, given: Given, folder: AnyPath, watch: Watch) -> tuple[Fit, list[StageTime]]:
         return run_fit(
             given.cascade,
             given.params,
@@ -117,21 +117,9 @@ class ImagicWork:
     ) -> tuple[Sweep, dict[str, Any], list[StageTime]]:
         if away is not None:
             fit = fit._replace(null=away)
-        asked = list(self.settings.etas)
-        etas = asked if 0.0 in asked else [*asked, 0.0]  # eta = 0 measures the reconstruction
+        etas = drawn_etas(self.settings)
         drawn, spent = draw(cascade, params, fit, etas, self.settings, *watch)
-        reconstruction = jnp.asarray(drawn[etas.index(0.0), :1])
-        count = cost(self.settings)
-        facts = {
-            "title": TITLE,
-            "paper": PAPER,
-            "etas": asked,
-            "evaluations": {"fit": count.fit, "render": [count.render] * len(asked)},
-            "pictures_drawn": drawn.shape[0] * drawn.shape[1],
-            "embedding_distance": embedding_distance(fit),
-            "reconstruction_psnr": float(psnr(reconstruction, jnp.asarray(square[None]))[0]),
-        }
-        return drawn[: len(asked)], facts, [spent]
+        return drawn[: len(self.settings.etas)], facts(self.settings, fit, drawn, square), [spent]
 
     def weaknesses(self, result: Mapping[str, Any], drawn: Sweep) -> list[str]:
         return weaknesses(result, drawn)
@@ -142,6 +130,32 @@ class ImagicWork:
             ("reconstruction at eta = 0", f"{result['reconstruction_psnr']:.1f} dB PSNR"),
             ("moved embedding, ||e_opt - e_tgt|| / ||e_tgt||", moved),
         ]
+
+
+def drawn_etas(settings: EditSettings) -> list[float]:
+    """The amounts that are drawn: those asked for, and 0, which measures the reconstruction."""
+    asked = list(settings.etas)
+    return asked if 0.0 in asked else [*asked, 0.0]
+
+
+def facts(
+    settings: EditSettings,
+    fit: Fit,
+    drawn: Sweep,
+    square: Float[np.ndarray, "s s 3"],
+) -> dict[str, Any]:
+    """What result.json says of pictures that were drawn at `drawn_etas`."""
+    asked, count = list(settings.etas), cost(settings)
+    reconstruction = jnp.asarray(drawn[drawn_etas(settings).index(0.0), :1])
+    return {
+        "title": TITLE,
+        "paper": PAPER,
+        "etas": asked,
+        "evaluations": {"fit": count.fit, "render": [count.render] * len(asked)},
+        "pictures_drawn": drawn.shape[0] * drawn.shape[1],
+        "embedding_distance": embedding_distance(fit),
+        "reconstruction_psnr": float(psnr(reconstruction, jnp.asarray(square[None]))[0]),
+    }
 
 
 def cost(settings: EditSettings) -> Cost:

@@ -1,9 +1,11 @@
 """How much memory an edit needs, said before anything is loaded."""
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors import imagic
@@ -39,28 +41,41 @@ def estimate(opened: Opened, settings: EditSettings) -> Estimate:
     return Estimate(shape_bytes(opened.text_shapes()), shape_bytes(shapes), max(trained))
 
 
-def check(opened: Opened, settings: EditSettings) -> None:
+def check(opened: Opened, settings: EditSettings, meshes: Sequence[Mesh] = ()) -> None:
     """Refuses an edit that cannot fit into memory, instead of being killed half-way.
+
+    Args:
+        opened, settings: the edit.
+        meshes: where each stage works (default: one device): `fsdp` divides model and optimizer;
+            devices simulated on a CPU share its memory.
 
     Raises:
         UserError: with the estimate and what to change.
     """
     there = available()
     need = estimate(opened, settings)
-    if there is None or need.peak <= there:
+    working, device = float(need.model + need.tuning), ""
+    if meshes and meshes[0].size > 1:
+        working /= meshes[0].shape["fsdp"]
+        device = f" on the devices of {dict(meshes[0].shape)}"
+        if meshes[0].devices.flat[0].platform == "cpu":
+            working *= meshes[0].size
+    peak = max(need.text, working)
+    if there is None or peak <= there:
         return
     raise UserError(
-        f"{opened.card['name']} needs at least {need.peak / _GIB:.1f} GiB (text encoder"
+        f"{opened.card['name']} needs at least {peak / _GIB:.1f} GiB{device} (text encoder"
         f" {need.text / _GIB:.1f}, model {need.model / _GIB:.1f}, tuning {need.tuning / _GIB:.1f},"
         f" activations not counted) and {there / _GIB:.1f} GiB are free: tune by LoRA"
         " (--config.tuning.base.rank=16, then --config.param_dtype=bfloat16 halves the model),"
-        " take a smaller model, or go on all the same with --nocheck_memory"
+        " divide the model over devices (--mesh=fsdp:N), take a smaller model, or go on all the"
+        " same with --nocheck_memory"
     )
 
 
 def available() -> int | None:
     """Bytes that are free where arrays go; None where that cannot be told."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         if "bytes_limit" not in stats:

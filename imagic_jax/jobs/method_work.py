@@ -32,6 +32,7 @@ from imagic_jax.jobs.word_choices import WordChoices
 from imagic_jax.jobs.work import Given, Sweep, Watch
 from imagic_jax.metrics.clip_guidance import open_scorer
 from imagic_jax.runtime.interrupt import Interrupted
+from imagic_jax.runtime.paths import AnyPath
 from imagic_jax.typing import Params
 
 WEAK_EDIT = 32.0  # dB PSNR to the input at the strongest edit: hardly anything changed
@@ -153,7 +154,7 @@ class MethodWork:
     def target(self, fit: MethodFit) -> tuple[Cond, ...]:
         return fit.inputs.target
 
-    def fit(self, given: Given, folder: Path, watch: Watch) -> tuple[MethodFit, list[StageTime]]:
+    def fit(self, given: Given, folder: AnyPath, watch: Watch) -> tuple[MethodFit, list[StageTime]]:
         inputs = self._inputs(given)
         if not inverts(self.method):
             return MethodFit(inputs, None), []

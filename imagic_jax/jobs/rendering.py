@@ -4,8 +4,7 @@ import dataclasses
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from imagic_jax.jobs.work import Sweep, Watch, Work
 from imagic_jax.metrics.psnr import psnr
 from imagic_jax.report.page import edit_page
 from imagic_jax.report.strips import edit_strip
+from imagic_jax.runtime.paths import AnyPath
 from imagic_jax.typing import Params
 
 
@@ -40,19 +40,21 @@ class RenderJob:
         negative: the same in words.
         source: the whole picture, where results shall be pasted back into it.
         scorer: what chooses eta from the sweep, if that was asked for.
+        crop: how its square was chosen.
         notes: warnings so far.
     """
 
     work: Work
     fit: Any
     about: Mapping[str, Any]
-    folder: Path
-    out: Path
+    folder: AnyPath
+    out: AnyPath
     square: Float[np.ndarray, "s s 3"]
     away: tuple[Cond, ...] | None = None
     negative: str = ""
     source: Source | None = None
     scorer: Scorer | None = None
+    crop: str = "center"
     notes: tuple[str, ...] = ()
 
 
@@ -70,8 +72,28 @@ def render_and_report(
     Raises:
         Interrupted: stopped on request; nothing was written yet.
     """
+    drawn, facts, spent = job.work.draw(cascade, params, job.fit, job.away, job.square, watch)
+    times = [*times, *spent]
+    return report(job, drawn, facts, times, began, watch.reporter.warn)
+
+
+def report(
+    job: RenderJob,
+    drawn: Sweep,
+    facts: Mapping[str, Any],
+    times: Sequence[StageTime],
+    began: float,
+    warn: Callable[[str], None],
+) -> dict[str, Any]:
+    """Writes pictures, strip, page and result.json of what was drawn; returns the last.
+
+    Args:
+        job, drawn, facts: the fit, its pictures, and what result.json says of them.
+        times: where the time went.
+        began: when the edit began (`time.perf_counter`).
+        warn: is told every warning.
+    """
     work, about = job.work, job.about
-    drawn, facts, spent = work.draw(cascade, params, job.fit, job.away, job.square, watch)
     result: dict[str, Any] = {
         "method": work.name,
         "text": about["text"],
@@ -82,6 +104,7 @@ def render_and_report(
         "image": about["image"],
         "box": about["box"],
         "seed": about["seed"],
+        "crop": job.crop,
         **drawn_with(work),
         "outputs": [],
         **facts,
@@ -94,9 +117,9 @@ def render_and_report(
         result["eta_choice"] = chosen
     found = work.weaknesses(result, drawn)
     for warning in found:
-        watch.reporter.warn(warning)
+        warn(warning)
     result["warnings"] = [*job.notes, *found]
-    result["timings"] = timings([*times, *spent], time.perf_counter() - began)
+    result["timings"] = timings(times, time.perf_counter() - began)
     _write(job, drawn, result)
     return result
 
@@ -152,14 +175,14 @@ def _write(job: RenderJob, drawn: Sweep, result: dict[str, Any]) -> None:
     output.write_text(out / "result.json", json.dumps(result, indent=2) + "\n")
 
 
-def read_square(path: Path) -> Float[np.ndarray, "s s 3"]:
+def read_square(path: AnyPath) -> Float[np.ndarray, "s s 3"]:
     """The input square that is kept beside a fit, [-1, 1].
 
     Raises:
         UserError: it is missing or broken.
     """
     try:
-        with pil.open(path) as opened:
+        with path.open("rb") as file, pil.open(file) as opened:
             return np.asarray(opened.convert("RGB"), np.float32) / 127.5 - 1.0
     except OSError as error:
         raise UserError(f"{path} is missing or broken; fit the picture again") from error

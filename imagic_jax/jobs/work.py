@@ -6,7 +6,6 @@ for every `editors.contracts.Method`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +18,7 @@ from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.jobs.timing import StageTime
 from imagic_jax.runtime.ahead import Ahead
 from imagic_jax.runtime.interrupt import StopFlag
+from imagic_jax.runtime.paths import AnyPath
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.typing import Image, Params
 
@@ -107,7 +107,7 @@ class Work(Protocol):
         """The target text that a fit holds."""
         ...
 
-    def fit(self, given: Given, folder: Path, watch: Watch) -> tuple[Any, list[StageTime]]:
+    def fit(self, given: Given, folder: AnyPath, watch: Watch) -> tuple[Any, list[StageTime]]:
         """Fits; `folder` may hold checkpoints (`Interrupted`, `NonFiniteLoss`)."""
         ...
 
