@@ -7,6 +7,7 @@ from absl import flags
 
 from imagic_jax.cli import method_flags
 from imagic_jax.cli.flagging import Command
+from imagic_jax.cli.placing import connect, define_placing, place
 from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import example
 
@@ -72,6 +73,13 @@ def define(values: flags.FlagValues) -> None:
     text("image", None, "FILE: the picture (default: a shipped example)", flag_values=values)
     text("text", None, "TEXT: what the edited picture shall show", flag_values=values)
     text(
+        "inputs",
+        None,
+        "FILE: a list in place of --image and --text: JSON lines with image, text and, if they"
+        " like, eta (or strength), seeds, seed, out; or a folder in TEdBench's layout",
+        flag_values=values,
+    )
+    text(
         "method",
         "imagic",
         "NAME: the editing method; `imagic methods` lists them",
@@ -100,9 +108,11 @@ def define(values: flags.FlagValues) -> None:
     switch(
         "check_memory",
         True,
-        "refuse an edit that cannot fit into memory; --nocheck_memory goes on all the same",
+        "refuse an edit that cannot fit into memory or on the disk; --nocheck_memory goes on all"
+        " the same",
         flag_values=values,
     )
+    define_placing(values)
 
 
 def define_observers(values: flags.FlagValues) -> None:
@@ -172,43 +182,130 @@ def apply_sampling(values: flags.FlagValues, config: Any) -> None:
         base.steps = settings.whole(values.steps, "--steps", 1, 1000)
 
 
-def main(values: flags.FlagValues) -> None:
-    from imagic_jax.jobs import edit as job
-    from imagic_jax.jobs import output, pictures, settings
-    from imagic_jax.runtime.interrupt import Interrupted, stop_flag
-    from imagic_jax.runtime.progress import Reporter
+def main(values: flags.FlagValues) -> int | None:
+    from imagic_jax.jobs import pictures
+    from imagic_jax.jobs.request import checked_text
+    from imagic_jax.runtime.paths import to_path
 
     config = values.config
+    if values.inputs is not None:
+        return edit_inputs(values)
     if values.image is not None and values.text is None:
         raise UserError(
             '--text is missing: say what the picture shall show, e.g. --text="a sitting dog"'
         )
-    image = Path(values.image) if values.image is not None else example(config.example.image)
-    text = job.checked_text(values.text if values.text is not None else config.example.text)
+    image = to_path(values.image) if values.image is not None else example(config.example.image)
+    text = checked_text(values.text if values.text is not None else config.example.text)
     pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
+    edit_one(values, image, text)
+    return None
+
+
+def edit_one(values: flags.FlagValues, image: Any, text: str) -> None:
+    """One picture and one text."""
+    from imagic_jax.jobs import edit as job
+    from imagic_jax.jobs import output
+    from imagic_jax.jobs.batch import edit_alone
+    from imagic_jax.runtime.hosts import process_count
+    from imagic_jax.runtime.interrupt import Interrupted, stop_flag
+    from imagic_jax.runtime.paths import to_path
+    from imagic_jax.runtime.progress import Reporter
+
+    asked = chosen_method(values)
+    folder = output.default_folder(image.stem, text, asked[0])
+    out = to_path(values.out) if values.out else folder
+    request, opened, where, watching, _ = opened_request(values, asked, image, text, out)
+    if (count := process_count()) > 1:
+        raise UserError(
+            f"one picture is edited by one process and there are {count}: give a list (--inputs),"
+            " or run this on one host (on a TPU slice, on one worker with --alone)"
+        )
+    with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
+        by = f"{opened.card['name']} by {asked[0]}"
+        reporter.say(f"editing {image} to show “{text}” with {by}")
+        try:
+            if where is None:
+                result = job.edit(request, opened, reporter, stop)
+            else:
+                result = edit_alone(request, opened, where, reporter, stop)
+        except Interrupted as error:
+            raise _goes_on(error, out) from error
+    print_result(result, out)
+
+
+def edit_inputs(values: flags.FlagValues) -> int:
+    """A list of pictures and texts; 1 if some of them failed."""
+    from imagic_jax.jobs.batch import ListRequest, edit_list
+    from imagic_jax.jobs.lists import read_list
+    from imagic_jax.jobs.summary import GOOD, counts
+    from imagic_jax.jobs.workshop import Place
+    from imagic_jax.runtime.interrupt import Interrupted, stop_flag
+    from imagic_jax.runtime.paths import to_path
+    from imagic_jax.runtime.progress import Reporter
+
+    if values.image is not None or values.text is not None:
+        raise UserError("--inputs names pictures and texts: leave --image and --text out")
+    path = to_path(values.inputs)
+    asked = chosen_method(values)
+    rows = read_list(path, asked[0])
+    out = to_path(values.out) if values.out else Path("imagic_out") / path.stem
+    request, opened, where, watching, work = opened_request(values, asked, path, "", out)
+    with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
+        listed = ListRequest(rows=rows, like=request, work=work, out=out)
+        try:
+            place = where or Place.alone(opened)
+            entries = edit_list(listed, opened, place, reporter, stop)
+        except Interrupted as error:
+            raise _goes_on(error, out) from error
+    print(f"{len(entries)} edits: {counts(entries)}")
+    print(f"look at {out / 'index.html'}")
+    return 0 if all(e.status in GOOD for e in entries) else 1
+
+
+def opened_request(
+    values: flags.FlagValues, asked: Any, image: Any, text: str, out: Any
+) -> tuple[Any, Any, Any, list[Any], Any]:
+    """(request, opened model, place or None, observers, work for other amounts and seeds).
+
+    Args:
+        values: the flags.
+        asked: from `chosen_method`.
+        image, text, out: of the request.
+
+    Raises:
+        UserError: a flag, the folder or the model cannot be used.
+    """
+    from imagic_jax.jobs import output, settings
+    from imagic_jax.jobs.request import EditRequest
+
+    config, (name, given, amounts) = values.config, asked
     apply_rendering(values, config)
-    name, given, amounts = chosen_method(values)
     if values.seed is not None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
-    out = Path(values.out) if values.out else output.default_folder(image.stem, text, name)
-
     output.check_writable(out)
     watching = observers(values)
+    connect(values)
     opened, notes = open_model(values, config, values.size)
-    if given is None:
-        work = method_flags.imagic_work(config, opened.cascade, amounts)
-    else:
-        model = opened.card["name"]
-        work = method_flags.method_work(
-            name, config, opened.cascade, given, amounts, clip=values.clip, model=model
+
+    def work(strengths: Any = None, seeds: Any = None, seed: Any = None) -> Any:
+        changed = config.copy_and_resolve_references()
+        changed.seeds = changed.seeds if seeds is None else tuple(seeds)
+        changed.seed = changed.seed if seed is None else seed
+        chosen = amounts if strengths is None else list(strengths)
+        if given is None:
+            return method_flags.imagic_work(changed, opened.cascade, chosen)
+        model, clip = opened.card["name"], values.clip
+        return method_flags.method_work(
+            name, changed, opened.cascade, given, chosen, clip=clip, model=model
         )
-    request = job.EditRequest(
+
+    request = EditRequest(
         image=image,
         text=text,
         out=out,
         preset=preset_name(values),
         config=config.to_dict(),
-        work=work,
+        work=work(),
         negative=values.negative,
         crop=values.crop,
         overwrite=values.overwrite,
@@ -219,15 +316,13 @@ def main(values: flags.FlagValues) -> None:
         metric_weights=Path(values.metric_weights) if values.metric_weights else None,
         notes=tuple(notes),
     )
-    with stop_flag() as stop, Reporter(values.quiet, observers=watching) as reporter:
-        reporter.say(f"editing {image} to show “{text}” with {opened.card['name']} by {name}")
-        try:
-            result = job.edit(request, opened, reporter, stop)
-        except Interrupted as error:
-            raise Interrupted(
-                f"{error}; the work so far is in {out}, the same command goes on from there"
-            ) from error
-    print_result(result, out)
+    return request, opened, place(values, opened, request.work), watching, work
+
+
+def _goes_on(error: Exception, out: Any) -> Exception:
+    from imagic_jax.runtime.interrupt import Interrupted
+
+    return Interrupted(f"{error}; the work so far is in {out}, the same command goes on from there")
 
 
 def chosen_method(values: flags.FlagValues) -> tuple[str, Any, list[float] | None]:
@@ -281,7 +376,7 @@ def open_model(
     return opened, notes
 
 
-def print_result(result: dict[str, Any], out: Path) -> None:
+def print_result(result: dict[str, Any], out: Any) -> None:
     """The last lines: where things are, and the numbers that matter."""
     seconds = result["timings"]
     parts = {"compiling": "compile_s", "embedding": "embed_s", "fine-tuning": "finetune_s"}
@@ -316,6 +411,7 @@ COMMAND = Command(
     main=main,
     examples=(
         "imagic edit",
+        "imagic edit --inputs=jobs.jsonl --mesh=image:4 --out=edits",
         'imagic edit --image=bird.png --text="a bird spreading its wings" --eta=0,0.3,0.6,0.9',
         'imagic edit --image=dog.png --text="a sitting dog" --config.embedding.steps=50 --seeds=0',
         'imagic edit --image=bird.png --text="a bird spreading its wings" --method=sdedit'

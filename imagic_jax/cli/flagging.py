@@ -24,7 +24,7 @@ class Command:
     summary: str
     usage: str
     define: Callable[[flags.FlagValues], None]
-    main: Callable[[flags.FlagValues], None]
+    main: Callable[[flags.FlagValues], int | None]  # an exit code other than 0, if need be
     examples: tuple[str, ...] = ()
     preset: str | None = None  # default of --config; None: the command has no presets
     presets: str = "*.py"  # which files of configs/ are its presets

@@ -81,7 +81,7 @@ def _guarded(command, rest: list[str]) -> int:
     from imagic_jax.weights.tokenizer import TokenizerError
 
     try:
-        command.main(values)
+        return command.main(values) or 0
     except (UserError, WeightsError, UnsupportedConfig, TokenizerError) as error:
         return _fail(command.name, str(error))
     except NonFiniteLoss as error:
@@ -93,7 +93,6 @@ def _guarded(command, rest: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    return 0
 
 
 def _command(name: str):

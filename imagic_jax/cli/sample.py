@@ -25,7 +25,7 @@ def define(values: flags.FlagValues) -> None:
 def main(values: flags.FlagValues) -> None:
     from imagic_jax.jobs import sample as job
     from imagic_jax.jobs import settings
-    from imagic_jax.jobs.edit import checked_text
+    from imagic_jax.jobs.request import checked_text
     from imagic_jax.runtime.progress import Reporter
 
     if not values.text:

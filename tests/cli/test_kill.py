@@ -1,43 +1,130 @@
-"""SIGKILL at any moment loses at most the last seconds, and never leaves a broken folder."""
+"""SIGKILL at random moments, as often as you like: resumed until done, the bits are the same.
+
+Every attempt kills itself after a random share of the time that an undisturbed run takes, so that
+the moments fall on loading, compiling, every loop, saving, writing the fit and drawing alike.
+"""
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image as pil
 
-RUN = "from imagic_jax.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
+from imagic_jax.jobs import fits
+
+RUN = """
+import os, signal, sys, threading
+from imagic_jax.cli.main import main
+import imagic_jax.jobs.edit
+delay = float(sys.argv[1])
+if delay:
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL))
+    timer.daemon = True
+    timer.start()
+code = main(sys.argv[2:])
+sys.stderr.flush()
+os._exit(code)
+"""
+
+
+def run(folder, flags, delay=0.0):
+    """One attempt: (exit code, seconds)."""
+    began = time.monotonic()
+    arguments = [sys.executable, "-c", RUN, str(delay), "edit", f"--out={folder}", *flags]
+    code = subprocess.run(arguments, env=os.environ, timeout=900, capture_output=True).returncode
+    return code, time.monotonic() - began
+
+
+def same(a, b):
+    """Whether two finished folders hold the same bits."""
+    for x, y in zip(*(jax.tree.leaves(fits.load_fit(f / "fit")) for f in (a, b)), strict=True):
+        np.testing.assert_array_equal(x, y)
+    names = sorted(p.name for p in a.glob("edited_*.png"))
+    assert names == sorted(p.name for p in b.glob("edited_*.png"))
+    for name in names:
+        np.testing.assert_array_equal(*(np.asarray(pil.open(f / name)) for f in (a, b)))
+
+
+def killed_until(kills, tmp_path, flags, seed):
+    """Kills attempts until there were so many kills; finished folders and what happened."""
+    rng = random.Random(seed)
+    assert run(tmp_path / "whole", flags)[0] == 0  # fills the compile cache, too
+    code, length = run(tmp_path / "warm", flags)
+    assert code == 0
+    finished, count, attempt = [tmp_path / "warm"], 0, 0
+    while count < kills:
+        folder = tmp_path / f"killed{attempt}"
+        code, _ = run(folder, flags, rng.uniform(0.0, length))
+        assert code in (0, -9)
+        count += code == -9
+        if code == 0:
+            finished.append(folder)
+            attempt += 1
+    folder = tmp_path / f"killed{attempt}"
+    assert run(folder, flags)[0] == 0
+    return [*finished, folder]
+
+
+@pytest.fixture
+def flags(preset, tiny_model, picture):
+    return [
+        f"--config={preset}",
+        f"--model={tiny_model / 'base'}",
+        f"--image={picture}",
+        "--text=a sitting dog",
+        "--quiet",
+        "--save_every=1",
+        "--config.embedding.steps=20",
+        "--config.tuning.base.steps=20",
+    ]
+
+
+def test_an_edit_killed_a_few_times_ends_with_the_same_bits(flags, tmp_path):
+    for folder in killed_until(2, tmp_path, flags, seed=1):
+        same(folder, tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_killed_edits_go_on_to_the_same_pictures(preset, picture, tmp_path):
-    flags = [f"--config={preset}", f"--image={picture}", "--text=a sitting dog", "--quiet"]
-    flags += ["--config.embedding.steps=60", "--config.tuning.base.steps=60"]
+def test_edits_killed_at_twenty_random_moments_end_with_the_same_bits(flags, tmp_path):
+    for folder in killed_until(20, tmp_path, flags, seed=0):
+        same(folder, tmp_path / "whole")
 
-    def start(folder):
-        return subprocess.Popen(
-            [sys.executable, "-c", RUN, "edit", f"--out={folder}", *flags], env=os.environ
-        )
 
-    began = time.monotonic()
-    assert start(tmp_path / "whole").wait(600) == 0  # fills the compile cache, too
-    began = time.monotonic()
-    assert start(tmp_path / "warm").wait(600) == 0
-    length = time.monotonic() - began
-    rng = random.Random(0)
-    for _ in range(6):
-        process = start(tmp_path / "killed")
-        try:
-            process.wait(rng.uniform(0.3, 1.0) * length)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    assert start(tmp_path / "killed").wait(600) == 0
-    for name in ("edited_eta0_seed0.png", "edited_eta1_seed0.png"):
-        expected = np.asarray(pil.open(tmp_path / "whole" / name))
-        np.testing.assert_array_equal(np.asarray(pil.open(tmp_path / "killed" / name)), expected)
+@pytest.mark.slow
+def test_a_killed_list_redoes_nothing_that_was_finished(
+    preset, tiny_model, picture, tmp_path, monkeypatch
+):
+    """Four pictures on two devices; the finished folders are not touched again."""
+    rows = [
+        f'{{"image": "{picture}", "text": "a {c} dog"}}' for c in ("red", "blue", "pink", "big")
+    ]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(rows))
+    flags = [f"--config={preset}", f"--model={tiny_model / 'base'}", "--mesh=image:2", "--quiet"]
+    flags += [f"--inputs={tmp_path / 'jobs.jsonl'}", "--save_every=1"]
+    flags += ["--config.embedding.steps=20", "--config.tuning.base.steps=20"]
+    devices = " --xla_force_host_platform_device_count=2"
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + devices)
+    assert run(tmp_path / "whole", flags)[0] == 0
+    code, length = run(tmp_path / "warm", flags)
+    assert code == 0
+    rng, times, kills = random.Random(2), {}, 0
+    while True:
+        code, _ = run(tmp_path / "killed", flags, rng.uniform(0.3, 1.0) * length)
+        done = {p.parent.name: p.stat().st_mtime_ns for p in _results(tmp_path / "killed")}
+        assert times.items() <= done.items()
+        times = done
+        kills += code == -9
+        if code == 0:
+            break
+    assert kills
+    for path in _results(tmp_path / "whole"):
+        same(path.parent, tmp_path / "killed" / path.parent.name)
+
+
+def _results(folder):
+    return sorted(folder.glob("*/result.json"))
