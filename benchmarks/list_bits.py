@@ -20,7 +20,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image as pil
 
 from imagic_jax.evaluation.items import items
@@ -115,6 +115,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # Orbax tells of every array that it reads
     out = Path(_OUT.value)
     path = write_list(out / "inputs", _COUNT.value)
     began = time.perf_counter()
