@@ -48,7 +48,7 @@ def main(values: flags.FlagValues) -> None:
         image=to_path(values.image) if values.image else None,
         overwrite=values.overwrite,
         choose_eta=values.eta == AUTO,
-        metric_weights=Path(values.metric_weights) if values.metric_weights else None,
+        metric_weights=to_path(values.metric_weights) if values.metric_weights else None,
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:

@@ -20,8 +20,9 @@ from imagic_jax.typing import Array, DType, Float
 
 Kernel = Literal["plain", "flash", "cudnn"]
 KERNELS: tuple[Kernel, ...] = ("plain", "flash", "cudnn")
-#: Which kernel a kind of device has.
-OF_PLATFORM: dict[str, Kernel] = {"tpu": "flash", "gpu": "cudnn"}
+#: Which kernel a kind of device gets unasked. cuDNN's is there on request (`config.attention`): its
+#: values have not been checked on a GPU yet.
+OF_PLATFORM: dict[str, Kernel] = {"tpu": "flash"}
 
 _BLOCK = 512  # queries and keys that TPU's kernel holds at a time
 _LANES = 128  # a TPU's vectors: narrower heads are padded with zeros, which changes nothing
