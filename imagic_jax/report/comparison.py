@@ -116,16 +116,24 @@ def _panel(panel: Panel) -> str:
     methods = "".join(_method(e) for e in panel.entries)
     said = f'<p class="sub">{html.escape(panel.said)}</p>' if panel.said else ""
     rows = [_row(e) for e in panel.entries]
-    warnings = "".join(
-        f'<p class="warn">{html.escape(f"{e.title}: {w}")}</p>'
-        for e in panel.entries
-        for w in e.warnings
-    )
+    warnings = "".join(f'<p class="warn">{html.escape(w)}</p>' for w in _warnings(panel))
     return (
         f"<h2>“{html.escape(panel.text)}”</h2>{said}"
         f'<div class="method"><h3>Given</h3>{given}</div>{methods}'
         f'<div class="wide">{table(rows, _HEAD)}</div>{warnings}'
     )
+
+
+def _warnings(panel: Panel) -> list[str]:
+    """Every warning once: behind the method's title, unless it holds for all."""
+    said: dict[str, list[str]] = {}
+    for entry in panel.entries:
+        for warning in entry.warnings:
+            said.setdefault(warning, []).append(entry.title)
+    return [
+        w if len(titles) == len(panel.entries) else f"{', '.join(titles)}: {w}"
+        for w, titles in said.items()
+    ]
 
 
 def _method(entry: Entry) -> str:
