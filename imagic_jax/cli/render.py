@@ -1,5 +1,7 @@
 """`imagic render`: draw a saved fit again, without fitting."""
 
+from pathlib import Path
+
 from absl import flags
 
 from imagic_jax.cli import method_flags
@@ -48,7 +50,7 @@ def main(values: flags.FlagValues) -> None:
         image=to_path(values.image) if values.image else None,
         overwrite=values.overwrite,
         choose_eta=values.eta == AUTO,
-        metric_weights=to_path(values.metric_weights) if values.metric_weights else None,
+        metric_weights=Path(values.metric_weights) if values.metric_weights else None,
         notes=tuple(notes),
     )
     with stop_flag() as stop, Reporter(values.quiet) as reporter:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -136,7 +137,7 @@ class AgainRequest:
     image: AnyPath | None = None  # the whole picture, to paste results back into
     overwrite: bool = False
     choose_eta: bool = False
-    metric_weights: AnyPath | None = None  # for choosing eta on photographs
+    metric_weights: Path | None = None  # for choosing eta on photographs
     notes: tuple[str, ...] = ()  # about the model, for people
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from imagic_jax.backbones.registry import Opened
@@ -34,7 +35,7 @@ class EditRequest:
     check_memory: bool = True
     reuse: bool = False  # a result of the same job and settings is returned as it is
     choose_eta: bool = False
-    metric_weights: AnyPath | None = None  # for choosing eta on photographs
+    metric_weights: Path | None = None  # for choosing eta on photographs
     notes: tuple[str, ...] = ()  # about the model, for people
 
 
