@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import inputs_for, sampling_for
+from editing import inputs_for, sampling_for
 
 from imagic_jax.backbones.generate import Sampling
 from imagic_jax.editors import blended_latent, contracts, ranking, sdedit

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import inputs_for, sampling_for
+from editing import inputs_for, sampling_for
 
 from imagic_jax.backbones.contracts import Extra
 from imagic_jax.editors import attention, implicit_masks, ledits_pp

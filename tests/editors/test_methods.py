@@ -5,7 +5,7 @@ import inspect
 import jax
 import numpy as np
 import pytest
-from conftest import inputs_for, sampling_for
+from editing import inputs_for, sampling_for
 
 from imagic_jax.editors import words
 from imagic_jax.editors.contracts import Concept, enlarge

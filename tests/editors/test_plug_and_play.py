@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from conftest import inputs_for, sampling_for
+from editing import inputs_for, sampling_for
 
 from imagic_jax.backbones.contracts import Extra
 from imagic_jax.diffusion import inversion, steps

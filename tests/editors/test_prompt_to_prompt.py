@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import inputs_for, sampling_for
+from editing import inputs_for, sampling_for
 
 from imagic_jax.backbones.contracts import Extra, stack
 from imagic_jax.diffusion.schedule import grid
