@@ -103,7 +103,8 @@ def test_a_silent_concept_gives_the_picture_back_and_a_loud_one_does_not(model):
     stage, p = model.cascade.stages[0], model.params["stages"][0]
     fit, silent = render(model, {"scale": 0.0})
     back = stage.finish(p, fit.latents[-1])
-    np.testing.assert_allclose(silent, np.repeat(back, 2, 0), atol=1e-4)
+    # up to the model's last digits, which differ between batches of one row and of two
+    np.testing.assert_allclose(silent, np.repeat(back, 2, 0), atol=1e-3)
     _, loud = render(model, {"scale": 20.0, "threshold": 0.5})
     assert np.abs(loud - silent).max() > 1e-3
     _, masked = render(model, {"scale": 20.0}, mask=0)
@@ -119,9 +120,8 @@ def test_own_tokens_are_the_words_between_start_and_end(tiny_loaded, sd_loaded):
 
 def test_what_it_cannot_do_is_said(tiny_loaded):
     assert "no attention" in ledits_pp.refuses(analytic.cascade())
-    cascade, params, sampling = tiny_loaded.cascade, tiny_loaded.params, sampling_for(tiny_loaded)
+    config, sampling = ledits_pp.Config(), sampling_for(tiny_loaded)
+    args = (tiny_loaded.cascade, tiny_loaded.params, inputs_for(tiny_loaded))
+    fit = ledits_pp.fit(*args, config, sampling, KEY)
     with pytest.raises(UserError, match="needs a concept"):
-        ledits_pp.render(
-            cascade, params, inputs_for(tiny_loaded), None, ledits_pp.Config(), sampling, (1.0,),
-            (0,),
-        )  # fmt: skip
+        ledits_pp.render(*args, fit, config, sampling, (1.0,), (0,))

@@ -87,9 +87,10 @@ def test_a_method_says_what_it_is(method, tiny_loaded):
     assert hasattr(config, method.knob)
     assert len(method.strengths) == 11
     assert list(method.strengths) == sorted(set(method.strengths)) or method.strengths[0] > 0
-    cost = method.cost(config, sampling, method.strengths[-1])
-    assert cost.fit >= 0
-    assert cost.render >= method.cost(config, sampling, method.strengths[1]).render > -1
+    for strength in method.strengths[1:]:
+        cost = method.cost(config, sampling, strength)
+        assert cost.fit >= 0
+        assert cost.render > 0
     assert "arXiv" in method.paper
     assert (inspect.getmodule(method.render).__doc__ or "").strip()
 
