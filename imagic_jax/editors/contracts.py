@@ -253,7 +253,7 @@ def enlarge(
 def paste(
     pictures: Float[np.ndarray, "*n s s 3"],
     image: Float[Array, "1 s2 s2 3"],
-    mask: Float[Array, "1 s2 s2 1"],
+    mask: Float[Array, "1 s3 s3 1"],
 ) -> Float[np.ndarray, "*n s s 3"]:
     """`image` where `mask` is 0, to the bit; `pictures` where it is 1; their mixture between.
 

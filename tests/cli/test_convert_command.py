@@ -63,6 +63,7 @@ def save(tmp_path, tiny_model):
             "text": TEXT,
             "weights": opened.fingerprint(),
             "size": 64,
+            "method": "imagic",
             "random_weights": False,
             "config": {
                 "model": str(tiny_model),

@@ -1,5 +1,7 @@
 """Blended Diffusion: its gradient, its noise, what it leaves alone, and its two algorithms."""
 
+import dataclasses
+
 import analytic
 import jax
 import jax.numpy as jnp
@@ -78,8 +80,10 @@ def test_the_gradient_is_that_of_the_loss(scorer, mix):
         stage = analytic.GaussianStage(bend=0.2)
         levels = row(padded_grid(stage.schedule, 20, 8)[0], 0)
         cond = jax.tree.map(lambda a: jnp.repeat(a, 2, 0), analytic.cond(0.2))
-        denoise = denoiser(stage, {}, wide(cond), None, Extra(), 1.0)
-        reader, keys = scorer.reader, seed_keys([0, 1], 0)
+        denoise = denoiser(stage, {}, wide(cond), None, Extra(), jnp.float32(1.0))
+        wide_model = scorer.reader.model.clone(dtype=jnp.float64)
+        reader = dataclasses.replace(scorer.reader, model=wide_model)
+        keys = seed_keys([0, 1], 0)
         against = wide(guide(scorer, HALF, weights))
         directions = jax.random.normal(jax.random.key(2), (2, 2, 4, 4, 3), jnp.float64)
         x, v = 1.5 * directions[0], directions[1]

@@ -78,7 +78,7 @@ def test_the_target_reads_its_own_values_by_the_sources_maps(model):
     @jax.jit
     def run():
         how = p2p.Control(jax.tree.map(jnp.asarray, inputs.words), jnp.array(True), jnp.array(True))
-        sites = (s for s in stage.sites() if s.role != "features")
+        sites = {s for s in stage.sites() if s.role != "features"}
         noted = attention.both(
             attention.at_attention(sites, note), p2p.control(stage, how, 1.0, False)
         )

@@ -63,7 +63,8 @@ def test_reader_finds_the_shift_and_the_blur():
     assert reading.blur == 1.4
     back = reader.registered(moved, [reading])
     sharp = reader.without_rim(reader.blur(source[None], 1.4))
-    np.testing.assert_allclose(back, sharp, atol=1e-6)
+    inside = slice(8, -8)  # where what was rolled around the edge does not reach, blurred
+    np.testing.assert_allclose(back[:, inside, inside], sharp[:, inside, inside], atol=1e-6)
 
 
 @pytest.mark.parametrize("zoom", [0.9, 1.0, 1.1])
