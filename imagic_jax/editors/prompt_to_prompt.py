@@ -257,7 +257,7 @@ def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     count = sampling.steps[0]
     share_of(
         count, strength, METHOD.knob
-    )  # which strength it is changes nothing, but it must be one
+    )  # any share costs the same
     return Cost(count, count * (2 if sampling.guidance[0] is None else 4))
 
 
