@@ -182,9 +182,7 @@ def render(
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     del config
     count = sampling.steps[0]
-    share_of(
-        count, strength, METHOD.knob
-    )  # any share costs the same
+    share_of(count, strength, METHOD.knob)  # any share costs the same
     return Cost(count, count * (2 if sampling.guidance[0] is None else 3))
 
 

@@ -255,9 +255,7 @@ def refuses(cascade: Cascade) -> str | None:
 def _cost(config: Config, sampling: Sampling, strength: float) -> Cost:
     del config
     count = sampling.steps[0]
-    share_of(
-        count, strength, METHOD.knob
-    )  # any share costs the same
+    share_of(count, strength, METHOD.knob)  # any share costs the same
     return Cost(count, count * (2 if sampling.guidance[0] is None else 4))
 
 
