@@ -6,6 +6,7 @@ and it is averaged over randomly warped views of the picture ("extending augment
 """
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Key
 from imagic_jax.errors import UserError
 from imagic_jax.models import CLIPModel
 from imagic_jax.models.clip_pair import unit
-from imagic_jax.typing import DType, Params
+from imagic_jax.typing import DType, Params, Tokens
 from imagic_jax.weights import load_part
 from imagic_jax.weights.pretrained_tokenizer import load_tokenizer
 
@@ -70,14 +71,19 @@ def open_scorer(folder: str | Path, text: str, dtype: DType = jnp.float32) -> Sc
         raise UserError(f"--clip: {folder} is no CLIPModel with both towers")
     ids, _ = load_tokenizer(folder)([text])
     if text.strip():
-        read: Any = model.apply({"params": params}, jnp.asarray(ids), method="encode_text")
-        embedding = unit(read.pooled)
+        embedding = _read(model, params, jnp.asarray(ids))
     else:
         embedding = jnp.zeros((1, model.config.projection_dim), jnp.float32)
     config = folder / "preprocessor_config.json"
     said = json.loads(config.read_text()) if config.is_file() else {}
     mean, std = said.get("image_mean", _CLIP_MEAN), said.get("image_std", _CLIP_STD)
     return Scorer(Reader(model, tuple(mean), tuple(std)), params, embedding)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(model: CLIPModel, params: Params, ids: Tokens) -> Float[Array, "b p"]:
+    read: Any = model.apply({"params": params}, ids, method="encode_text")
+    return unit(read.pooled)
 
 
 def spherical_distance(u: Float[Array, "b p"], v: Float[Array, "#b p"]) -> Float[Array, " b"]:

@@ -30,3 +30,9 @@ def scorer(clip_folder):
 def model(request):
     """A pixel cascade whose attention is joint, and a latent model: loaded."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["tiny_loaded", pytest.param("sd_loaded", marks=pytest.mark.slow)])
+def slow_model(request):
+    """The same for what compiles gradients or several programs."""
+    return request.getfixturevalue(request.param)

@@ -68,10 +68,10 @@ def test_maps_read_as_they_are_give_the_attention_itself(text_keys):
             np.testing.assert_allclose(part.sum(-1), 1, atol=1e-5)
 
 
-def test_values_are_handed_out_by_path_and_change_nothing(model):
-    stage, params = model.cascade.stages[0], model.params["stages"][0]
+def test_values_are_handed_out_by_path_and_change_nothing(slow_model):
+    stage, params = slow_model.cascade.stages[0], slow_model.params["stages"][0]
     x = jax.random.normal(jax.random.key(0), stage.sample_shape(1))
-    cond = model.cascade.text.encode(model.params["text"], ["a red dog"])[0]
+    cond = slow_model.cascade.text.encode(slow_model.params["text"], ["a red dog"])[0]
     site = attention.self_sites(stage)[-1]
 
     def note(call):

@@ -100,6 +100,7 @@ def test_runs_on_a_model_and_keeps_what_is_outside_at_every_size(model):
     np.testing.assert_array_equal(kept, np.broadcast_to(inputs.image, kept.shape))
 
 
+@pytest.mark.slow
 def test_fitting_the_decoder_brings_the_background_back(sd_loaded):
     stage, params = sd_loaded.cascade.stages[0], sd_loaded.params["stages"][0]
     size = stage.size
@@ -116,6 +117,7 @@ def test_fitting_the_decoder_brings_the_background_back(sd_loaded):
     assert np.square(fitted - edited)[:, inside].mean() < before - after
 
 
+@pytest.mark.slow
 def test_restoring_is_a_part_of_drawing(sd_loaded, tiny_loaded):
     for loaded, changes in ((sd_loaded, True), (tiny_loaded, False)):
         size = loaded.cascade.size

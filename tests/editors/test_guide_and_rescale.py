@@ -38,38 +38,38 @@ def edit(loaded, inputs, found, config, guided=STEPS):
     )  # fmt: skip
 
 
-def test_without_guiders_it_is_ddim_inversion(model):
-    inputs, _, found = prepared(model)
-    stage, params = model.cascade.stages[0], model.params["stages"][0]
+def test_without_guiders_it_is_ddim_inversion(slow_model):
+    inputs, _, found = prepared(slow_model)
+    stage, params = slow_model.cascade.stages[0], slow_model.params["stages"][0]
     levels = grid(stage.schedule, STEPS)
     plain = ddim_inversion.decode(
         stage, params, found, inputs.target[0], inputs.null[0], jnp.float32(3.0), levels,
         jnp.int32(0), guided=True,
     )  # fmt: skip
-    none, _ = edit(model, inputs, found, Config(self_weight=0.0, feature_weight=0.0))
-    unguided, ratios = edit(model, inputs, found, Config(), guided=0)
+    none, _ = edit(slow_model, inputs, found, Config(self_weight=0.0, feature_weight=0.0))
+    unguided, ratios = edit(slow_model, inputs, found, Config(), guided=0)
     np.testing.assert_allclose(none, plain, atol=2e-4)
     np.testing.assert_allclose(unguided, plain, atol=2e-4)
     assert not ratios.any()
 
 
-def test_the_guiders_norm_stays_in_its_interval(model):
-    inputs, _, found = prepared(model)
+def test_the_guiders_norm_stays_in_its_interval(slow_model):
+    inputs, _, found = prepared(slow_model)
     for low, high in ((0.33, 3.0), (5.0, 6.0), (1e-4, 2e-4)):
-        picture, ratios = edit(model, inputs, found, Config(low=low, high=high), guided=3)
+        picture, ratios = edit(slow_model, inputs, found, Config(low=low, high=high), guided=3)
         assert ratios[0] == 0  # the first latent is the source's own
         assert np.all((ratios[1:3] > low * 0.999) & (ratios[1:3] < high * 1.001))
         assert ratios[3] == 0
         assert np.isfinite(picture).all()
 
 
-def test_with_one_factor_the_weights_common_scale_does_not_matter(model):
-    inputs, _, found = prepared(model)
+def test_with_one_factor_the_weights_common_scale_does_not_matter(slow_model):
+    inputs, _, found = prepared(slow_model)
     style = STYLE
     more = dataclasses.replace(
         style, self_weight=7 * style.self_weight, feature_weight=7 * style.feature_weight
     )
-    (one, ratios), (seven, _) = (edit(model, inputs, found, c) for c in (style, more))
+    (one, ratios), (seven, _) = (edit(slow_model, inputs, found, c) for c in (style, more))
     np.testing.assert_allclose(ratios, 1.5, rtol=1e-3)
     np.testing.assert_allclose(one, seven, atol=2e-3)
 
@@ -81,6 +81,7 @@ def reader(stage, params, source, z_source, t, how):
     return {p: (queries[p], keys[p]) for p in queries}, features
 
 
+@pytest.mark.slow
 def test_a_guided_step_lowers_the_energy(tiny_loaded):
     inputs, _, found = prepared(tiny_loaded)
     stage, params = tiny_loaded.cascade.stages[0], tiny_loaded.params["stages"][0]
@@ -104,6 +105,7 @@ def test_a_guided_step_lowers_the_energy(tiny_loaded):
     assert 0 < led < free
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["detail", "layout"])
 def test_the_gradient_is_that_of_the_energy(tiny_loaded, features):
     with jax.enable_x64(True):
@@ -121,13 +123,14 @@ def test_the_gradient_is_that_of_the_energy(tiny_loaded, features):
         weights = jnp.float64(1000.0), jnp.float64(10.0)
 
         @jax.jit
+        @jax.value_and_grad
         def g(z):
             kept = reader(stage, params, source, z_source, t, how)
             return guiders.energy(stage, params, how, weights, kept, source, target, z, t)
 
         step = 1e-5
-        measured = (g(z + step * v) - g(z - step * v)) / (2 * step)
-        expected = jnp.vdot(jax.grad(g)(z), v)
+        measured = (g(z + step * v)[0] - g(z - step * v)[0]) / (2 * step)
+        expected = jnp.vdot(g(z)[1], v)
         assert abs(expected) > 1e-2
         np.testing.assert_allclose(measured, expected, rtol=1e-3)
 
@@ -152,9 +155,9 @@ def test_maps_are_compared_block_by_block_and_never_whole(monkeypatch):
     assert "4096,4096" not in text
 
 
-def test_renders_at_every_strength_and_compiles_once(model):
-    inputs, sampling, found = prepared(model)
-    args = (model.cascade, model.params, inputs, found)
+def test_renders_at_every_strength_and_compiles_once(slow_model):
+    inputs, sampling, found = prepared(slow_model)
+    args = (slow_model.cascade, slow_model.params, inputs, found)
     drawn = gr.render(*args, Config(), sampling, [1.0, 0.0], [0, 1])
     np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-4

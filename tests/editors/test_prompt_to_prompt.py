@@ -48,24 +48,26 @@ def plain(loaded, inputs, found):
     )  # fmt: skip
 
 
-def test_the_same_text_draws_the_same_picture(model):
-    inputs, _, found = prepared(model, TEXTS[0], TEXTS[0])
-    both = edit(model, inputs, found, STEPS, STEPS)
+def test_the_same_text_draws_the_same_picture(slow_model):
+    inputs, _, found = prepared(slow_model, TEXTS[0], TEXTS[0])
+    both = edit(slow_model, inputs, found, STEPS, STEPS)
     np.testing.assert_array_equal(both[0], both[1])
 
 
-def test_nothing_kept_is_ddim_inversion_and_the_kept_row_never_moves(model):
-    inputs, _, found = prepared(model)
-    none, cross, own = (edit(model, inputs, found, *n) for n in ((0, 0), (STEPS, 0), (0, STEPS)))
-    np.testing.assert_allclose(none[1:], plain(model, inputs, found), atol=2e-4)
+def test_nothing_kept_is_ddim_inversion_and_the_kept_row_never_moves(slow_model):
+    inputs, _, found = prepared(slow_model)
+    none, cross, own = (
+        edit(slow_model, inputs, found, *n) for n in ((0, 0), (STEPS, 0), (0, STEPS))
+    )
+    np.testing.assert_allclose(none[1:], plain(slow_model, inputs, found), atol=2e-4)
     for other in (cross, own):
         np.testing.assert_allclose(other[0], none[0], atol=1e-6)
         assert np.abs(other[1] - none[1]).max() > 1e-3
 
 
-def test_the_target_reads_its_own_values_by_the_sources_maps(model):
-    inputs, _, found = prepared(model)
-    stage, params = model.cascade.stages[0], model.params["stages"][0]
+def test_the_target_reads_its_own_values_by_the_sources_maps(slow_model):
+    inputs, _, found = prepared(slow_model)
+    stage, params = slow_model.cascade.stages[0], slow_model.params["stages"][0]
     x = jnp.concatenate(found.latents[:2])  # two different latents
     texts = stack(inputs.source[0], inputs.target[0])
 
@@ -98,10 +100,12 @@ def test_the_target_reads_its_own_values_by_the_sources_maps(model):
         np.testing.assert_allclose(out[1:], expected, atol=1e-5)
 
 
-def test_a_word_is_reweighted(model):
-    inputs, _, found = prepared(model)
-    heavier = words.align(model.cascade, *TEXTS, emphasis={"red": 3.0})
-    one, more = (edit(model, i, found, STEPS, 0) for i in (inputs, inputs._replace(words=heavier)))
+def test_a_word_is_reweighted(slow_model):
+    inputs, _, found = prepared(slow_model)
+    heavier = words.align(slow_model.cascade, *TEXTS, emphasis={"red": 3.0})
+    one, more = (
+        edit(slow_model, i, found, STEPS, 0) for i in (inputs, inputs._replace(words=heavier))
+    )
     np.testing.assert_allclose(one[0], more[0], atol=1e-6)
     assert np.abs(one[1] - more[1]).max() > 1e-3
 
