@@ -31,12 +31,12 @@ def edit(loaded, found, texts, guidance, features, maps):
     )  # fmt: skip
 
 
-def test_nothing_taken_over_is_ddim_inversion(model):
-    inputs, _, found = prepared(model)
-    stage, params = model.cascade.stages[0], model.params["stages"][0]
+def test_nothing_taken_over_is_ddim_inversion(slow_model):
+    inputs, _, found = prepared(slow_model)
+    stage, params = slow_model.cascade.stages[0], slow_model.params["stages"][0]
     texts = inputs.source[0], inputs.target[0], inputs.null[0]
     none, features, maps = (
-        edit(model, found, texts, 3.0, *n) for n in ((0, 0), (STEPS, 0), (0, STEPS))
+        edit(slow_model, found, texts, 3.0, *n) for n in ((0, 0), (STEPS, 0), (0, STEPS))
     )
     levels = grid(stage.schedule, STEPS)
     plain = ddim_inversion.decode(
@@ -47,10 +47,10 @@ def test_nothing_taken_over_is_ddim_inversion(model):
     assert np.abs(maps - none).max() > 1e-3
 
 
-def test_the_source_put_into_its_own_path_is_that_path(model):
+def test_the_source_put_into_its_own_path_is_that_path(slow_model):
     """The path walked down under a text: its features are the ones that are there anyway."""
-    inputs, _, found = prepared(model)
-    stage, params = model.cascade.stages[0], model.params["stages"][0]
+    inputs, _, found = prepared(slow_model)
+    stage, params = slow_model.cascade.stages[0], slow_model.params["stages"][0]
     levels, text = grid(stage.schedule, STEPS), inputs.source[0]
 
     @jax.jit
@@ -63,7 +63,7 @@ def test_the_source_put_into_its_own_path_is_that_path(model):
     for i in range(STEPS):
         path.append(down(path[-1], inversion.row(levels, i)))
     own = inversion.Inversion(jnp.stack(path))
-    drawn = edit(model, own, (text, text, text), 1.0, STEPS, STEPS)
+    drawn = edit(slow_model, own, (text, text, text), 1.0, STEPS, STEPS)
     np.testing.assert_allclose(drawn, stage.finish(params, path[-1]), atol=5e-4)
 
 
