@@ -210,26 +210,31 @@ def _traced(config: Config, scale: float) -> Guiders:
 
 
 def programs(
-    cascade: Cascade, params: Params, cond: Cond, config: Config, sampling: Sampling
+    cascade: Cascade,
+    params: Params,
+    cond: Cond,
+    config: Config,
+    sampling: Sampling,
+    place: Callable[[Any], Any] = lambda arguments: arguments,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled program of an edit, as a thunk that lowers it: for `runtime.ahead`, and to ask
-    how much memory it takes. `params` and `cond` (batch of 1) may be shapes.
+    how much memory it takes. `params` and `cond` (batch of 1) may be shapes; `place` as in
+    `generate.drawing_programs`.
     """
     stage, count = cascade.stages[0], sampling.steps[0]
 
     def lower() -> Any:
         shapes = functools.partial(jax.tree.map, lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype))
         latents: Any = jax.ShapeDtypeStruct((count + 1, *stage.sample_shape(1)), jnp.float32)
-        return edit.lower(
-            stage,
+        arguments = (
             shapes(params["stages"][0]),
             Inversion(latents),
             (shapes(cond),) * 3,
             shapes(_traced(config, 1.0)),
             shapes(grid(stage.schedule, count)),
             jax.ShapeDtypeStruct((), jnp.int32),
-            how=_compared(config),
         )
+        return edit.lower(stage, *place(arguments), how=_compared(config))
 
     return {f"edit {stage.name}": lower}
 
