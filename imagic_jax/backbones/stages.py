@@ -117,8 +117,10 @@ class UNetStage:
         if interceptor is None:
             output, aux = self._apply(params, x_t, t, cond, extra), {}
         else:
+            # in a loop over equal layers an interceptor would see one of them alone
+            stage = dataclasses.replace(self, unet=self.unet.clone(scan=False))
             with nn.intercept_methods(interceptor):
-                output, aux = self._apply(params, x_t, t, cond, extra, mutable=["intermediates"])
+                output, aux = stage._apply(params, x_t, t, cond, extra, mutable=["intermediates"])
         abar, rest = self.schedule.abar(t), self.schedule.one_minus_abar(t)
         return prediction.from_output(self.schedule.prediction_type, output, x_t, abar, rest), aux
 

@@ -116,6 +116,7 @@ def network(opened: Opened) -> dict[str, Any]:
         "param_dtype": jnp.dtype(opened.param_dtype).name,
         "attention": first.attention,
         "remat": first.unet.remat,
+        "scan": first.unet.scan,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from imagic_jax.backbones import registry
+from imagic_jax.backbones import registry, text
 from imagic_jax.backbones.contracts import Cascade, Stage
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.backbones.stages import UNetStage
@@ -46,7 +46,7 @@ def open_preset(
 
     Args:
         config: a preset (`ConfigDict`): `model`, and if it likes `architecture`, `compute_dtype`,
-            `param_dtype`, `text_dtype`, `attention`, `remat`.
+            `param_dtype`, `text_dtype`, `attention`, `remat`, `scan`.
         size: pixels per side to work at; None for the model's own.
         random_weights: build the architecture with random weights, for timing.
         platform: what "auto" decides for: "cpu", "gpu" or "tpu" (default: this machine's).
@@ -81,19 +81,31 @@ def open_preset(
             )
         opened = registry.open_model(model, nearest, random=random_weights, **dtypes)
     kernel = _kernel(config.get("attention", "auto"), platform)
-    return _with(opened, kernel, bool(config.get("remat", False))), notes
+    scan = _scan(config.get("scan", "auto"), platform)
+    return _with(opened, kernel, bool(config.get("remat", False)), scan), notes
 
 
-def _with(opened: Opened, kernel: Kernel, remat: bool) -> Opened:
+def _with(opened: Opened, kernel: Kernel, remat: bool, scan: bool) -> Opened:
     """The same model, its networks computed otherwise."""
 
     def changed(stage: Stage) -> Stage:
         if not isinstance(stage, UNetStage):
             return stage
-        return dataclasses.replace(stage, attention=kernel, unet=stage.unet.clone(remat=remat))
+        unet = stage.unet.clone(remat=remat, scan=scan)
+        return dataclasses.replace(stage, attention=kernel, unet=unet)
 
-    stages = tuple(changed(s) for s in opened.cascade.stages)
-    return dataclasses.replace(opened, cascade=opened.cascade._replace(stages=stages))
+    cascade = opened.cascade
+    stages = tuple(changed(s) for s in cascade.stages)
+    towers = tuple(text.with_modules(t, lambda m: m.clone(scan=scan)) for t in cascade.text.towers)
+    told = dataclasses.replace(cascade.text, towers=towers)
+    return dataclasses.replace(opened, cascade=cascade._replace(stages=stages, text=told))
+
+
+def _scan(name: Any, platform: str | None) -> bool:
+    """Whether equal layers are a loop; "auto": where compiling is what takes long."""
+    if choice(name, "config.scan", ("auto", "on", "off")) != "auto":
+        return name == "on"
+    return (platform or jax.default_backend()) != "cpu"
 
 
 def _kernel(name: Any, platform: str | None) -> Kernel:

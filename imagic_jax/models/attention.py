@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from imagic_jax.models.activations import gelu
 from imagic_jax.models.linear import Linear
 from imagic_jax.models.norms import GroupNorm, LayerNorm
+from imagic_jax.models.repeats import in_turn
 from imagic_jax.models.softmax_attention import softmax_attention
 from imagic_jax.typing import Array, DType, Features, Float, TextStates
 
@@ -94,13 +95,17 @@ class AddedKVAttention(Attention):
 
 
 class Transformer2D(nn.Module):
-    """Transformer blocks over the pixels of a feature map, with a residual around them."""
+    """Transformer blocks over the pixels of a feature map, with a residual around them.
+
+    `scan`: many blocks are one loop, see `repeats.in_turn`.
+    """
 
     heads: int
     depth: int
     norm_num_groups: int
     only_cross_attention: bool = False
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x: Features, context: TextStates) -> Features:
@@ -110,11 +115,13 @@ class Transformer2D(nn.Module):
         h = GroupNorm(self.norm_num_groups, 1e-6, self.dtype, name="norm")(x)
         h = h.reshape(batch, height * width, channels)
         h = Linear(channels, dtype=self.dtype, name="proj_in")(h)
-        for i in range(self.depth):
-            block = TransformerBlock(
+        blocks = [
+            TransformerBlock(
                 self.heads, self.only_cross_attention, self.dtype, name=f"transformer_blocks_{i}"
             )
-            h = block(h, context)
+            for i in range(self.depth)
+        ]
+        h = in_turn(blocks, h, lambda block, h: block(h, context), self.scan)
         h = Linear(channels, dtype=self.dtype, name="proj_out")(h)
         return x + h.reshape(x.shape)
 

@@ -61,10 +61,14 @@ class CLIPTextOutput(NamedTuple):
 
 
 class CLIPTextModel(nn.Module):
-    """transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`."""
+    """transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
+
+    `scan`: its layers are one loop, see `repeats.in_turn`.
+    """
 
     config: CLIPTextConfig
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(self, input_ids: Tokens) -> CLIPTextOutput:
@@ -78,7 +82,8 @@ class CLIPTextModel(nn.Module):
           ValueError: more tokens than positions.
         """
         config = self.config
-        last, penultimate = CLIPTextTransformer(config, self.dtype, name="text_model")(input_ids)
+        text_model = CLIPTextTransformer(config, self.dtype, self.scan, name="text_model")
+        last, penultimate = text_model(input_ids)
         pooled = end_states(config, input_ids, last)
         if config.projection_dim is not None:
             pooled = Linear(
@@ -101,12 +106,14 @@ class CLIPTextTransformer(nn.Module):
 
     config: CLIPTextConfig
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(self, input_ids: Tokens) -> tuple[TextStates, TextStates]:
         """Returns the normalised last states and the states before the last layer."""
         h = CLIPTextEmbeddings(self.config, self.dtype, name="embeddings")(input_ids)
-        last, penultimate = CLIPEncoder(self.config, True, self.dtype, name="encoder")(h)
+        encoder = CLIPEncoder(self.config, True, self.dtype, self.scan, name="encoder")
+        last, penultimate = encoder(h)
         norm = LayerNorm(self.config.layer_norm_eps, self.dtype, name="final_layer_norm")
         return norm(last), penultimate
 

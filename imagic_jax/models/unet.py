@@ -38,11 +38,13 @@ class UNet2DCondition(nn.Module):
       dtype: compute dtype. Norm statistics, attention scores and softmax, and the sinusoids are
         float32 whatever it is (float64 for float64, but for the sinusoids).
       remat: compute each level again for the gradient in place of keeping its activations.
+      scan: deep stacks of transformer blocks (SDXL) are one loop each, see `repeats.in_turn`.
     """
 
     config: UNetConfig
     dtype: DType = jnp.float32
     remat: bool = False
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -93,15 +95,16 @@ class UNet2DCondition(nn.Module):
         down, middle, up = (nn.remat(b) if self.remat else b for b in blocks)
         skips = [h]
         for level in range(config.levels):
-            block = down(config, level, self.dtype, name=f"down_blocks_{level}")
+            block = down(config, level, self.dtype, self.scan, name=f"down_blocks_{level}")
             h, more = block(h, temb, context)
             skips += more
-        h = middle(config, self.dtype, name="mid_block")(h, temb, context)
+        h = middle(config, self.dtype, self.scan, name="mid_block")(h, temb, context)
         for i in range(config.levels):
             level = config.levels - 1 - i
             layers = config.layers_per_block[level] + 1
             skips, taken = skips[:-layers], skips[-layers:]
-            h = up(config, level, self.dtype, name=f"up_blocks_{i}")(h, taken, temb, context)
+            block = up(config, level, self.dtype, self.scan, name=f"up_blocks_{i}")
+            h = block(h, taken, temb, context)
         norm = GroupNorm(config.norm_num_groups, config.norm_eps, self.dtype, name="conv_norm_out")
         h = activation(config.act_fn)(norm(h))
         h = Conv(config.out_channels, dtype=self.dtype, name="conv_out")(h)

@@ -23,6 +23,7 @@ class DownBlock(nn.Module):
     config: UNetConfig
     level: int
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -36,7 +37,8 @@ class DownBlock(nn.Module):
         for i in range(config.layers_per_block[level]):
             h = _resnet(config, resampler, channels, self.dtype, f"resnets_{i}")(h, temb)
             if attention:
-                h = _attention(config, attention, level, channels, self.dtype, i)(h, context)
+                attend = _attention(config, attention, level, channels, self.dtype, i, self.scan)
+                h = attend(h, context)
             skips.append(h)
         if level < config.levels - 1:
             if resampler == "resnet":
@@ -53,6 +55,7 @@ class MidBlock(nn.Module):
 
     config: UNetConfig
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(self, h: Features, temb: TimeEmbedding, context: TextStates) -> Features:
@@ -64,7 +67,7 @@ class MidBlock(nn.Module):
         scale = config.mid_block_scale_factor
         first = _resnet(config, kind, channels, self.dtype, "resnets_0", output_scale=scale)
         last = _resnet(config, kind, channels, self.dtype, "resnets_1", output_scale=scale)
-        attend = _attention(config, attention, None, channels, self.dtype, 0)
+        attend = _attention(config, attention, None, channels, self.dtype, 0, self.scan)
         return last(attend(first(h, temb), context), temb)
 
 
@@ -74,6 +77,7 @@ class UpBlock(nn.Module):
     config: UNetConfig
     level: int
     dtype: DType = jnp.float32
+    scan: bool = False
 
     @nn.compact
     def __call__(
@@ -87,7 +91,8 @@ class UpBlock(nn.Module):
             h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
             h = _resnet(config, resampler, channels, self.dtype, f"resnets_{i}")(h, temb)
             if attention:
-                h = _attention(config, attention, level, channels, self.dtype, i)(h, context)
+                attend = _attention(config, attention, level, channels, self.dtype, i, self.scan)
+                h = attend(h, context)
         if level > 0:
             if resampler == "resnet":
                 up = _resnet(config, resampler, channels, self.dtype, "upsamplers_0", "up")
@@ -126,7 +131,13 @@ def _resnet(
 
 
 def _attention(
-    config: UNetConfig, kind: str, level: int | None, channels: int, dtype: DType, index: int
+    config: UNetConfig,
+    kind: str,
+    level: int | None,
+    channels: int,
+    dtype: DType,
+    index: int,
+    scan: bool,
 ) -> nn.Module:
     """Attention number `index` of a level (None: the middle, like the last)."""
     middle = level is None
@@ -148,5 +159,6 @@ def _attention(
         # diffusers' transformer middle attends to itself whatever the config says
         only_cross_attention=only_cross and not middle,
         dtype=dtype,
+        scan=scan,
         name=f"attentions_{index}",
     )

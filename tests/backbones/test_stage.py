@@ -7,8 +7,12 @@ import pytest
 import tiny
 
 from imagic_jax.backbones import registry
+from imagic_jax.backbones.codecs import Pixels
 from imagic_jax.backbones.contracts import Cond, Extra, Stage
+from imagic_jax.backbones.stages import UNetStage
+from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.errors import UserError
+from imagic_jax.models import UNet2DCondition, UNetConfig
 from imagic_jax.weights import WeightsError
 
 IMAGE = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3), minval=-1.0)
@@ -66,6 +70,41 @@ def test_predictions_agree_with_each_other_and_rows_with_themselves(parts):
     np.testing.assert_allclose(mixed, x, atol=2e-5)
     second, _ = predict(x[1:], t[1:], Cond(two.states[1:]))
     np.testing.assert_allclose(second.x0, both.x0[1:], atol=2e-5)
+
+
+def test_an_interceptor_sees_every_layer_of_a_network_computed_in_loops():
+    config = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": [8],
+        "down_block_types": ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"],
+        "layers_per_block": 1,
+        "transformer_layers_per_block": 5,
+        "cross_attention_dim": 8,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    }
+    unet = UNet2DCondition(UNetConfig.from_dict(config), scan=True)
+    schedule = Schedule.from_config(tiny.SCHEDULER)
+    stage = UNetStage("base", 4, unet, schedule, Pixels(1))
+    x, cond = jnp.ones((1, 4, 4, 3)), Cond(jnp.ones((1, 5, 8)))
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), x, 0, cond.states)
+
+    def predict(params, interceptor):
+        return stage.predict({"unet": params}, x, jnp.int32(3), cond, Extra(), interceptor)
+
+    def sow(call, args, kwargs, context):
+        if context.method_name == "attend":
+            context.module.sow("intermediates", "seen", args[0])
+        return call(*args, **kwargs)
+
+    assert " scan[" in str(jax.make_jaxpr(lambda p: predict(p, None))(shapes["params"]))
+    _, aux = jax.eval_shape(lambda p: predict(p, sow), shapes["params"])
+    seen = aux["intermediates"]["mid_block"]["attentions_0"]
+    assert len(seen) == 5
+    assert all(set(block) == {"attn1", "attn2"} for block in seen.values())
+    assert {site.path[-2] for site in stage.sites() if site.role == "cross"} == set(seen)
 
 
 def test_loss_depends_on_key_text_and_picture_and_is_a_mean_over_draws(parts):
