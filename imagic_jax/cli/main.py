@@ -47,6 +47,16 @@ def run() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line (without the program's name); returns the exit code."""
+    try:
+        code = _dispatched(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has gone, as in `imagic edit --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def _dispatched(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("--help", "-h", "help", "--helpshort", "--helpfull"):
         print(_help())
         return 0
@@ -90,9 +100,6 @@ def _guarded(command, rest: list[str]) -> int:
         return _fail(command.name, str(error))
     except KeyboardInterrupt:
         return _fail(command.name, "stopped at once; what was saved before is kept")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
 
 
 def _command(name: str):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.errors import UserError
@@ -28,6 +28,7 @@ from imagic_jax.jobs.stopwatch import TEXT
 from imagic_jax.runtime import devices, topology
 from imagic_jax.runtime.costs import Cost, cost_of, roofline
 from imagic_jax.runtime.devices import Chip
+from imagic_jax.runtime.mesh import weight_spec
 from imagic_jax.runtime.progress import Reporter
 
 FORMAT = 1
@@ -121,7 +122,7 @@ def network(opened: Opened) -> dict[str, Any]:
 
 
 def placing(chips: Sequence[Any], fsdp: int) -> Place:
-    """Gives shapes the shardings of one chip, or of several with the large arrays spread.
+    """Gives shapes the shardings of one chip, or of several with every array divided over them.
 
     Raises:
         UserError: the slice has fewer chips.
@@ -132,22 +133,13 @@ def placing(chips: Sequence[Any], fsdp: int) -> Place:
         alone = SingleDeviceSharding(chips[0])
         return lambda tree: _placed(tree, lambda _: alone)
     mesh = Mesh(np.array(chips[:fsdp]), ("fsdp",))
-    return lambda tree: _placed(tree, lambda a: NamedSharding(mesh, spread(a.shape, fsdp)))
+    return lambda tree: _placed(tree, lambda a: NamedSharding(mesh, weight_spec(a.shape, fsdp)))
 
 
 def _placed(tree: Any, sharding: Callable[[Any], Any]) -> Any:
     return jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding(a)), tree
     )
-
-
-def spread(shape: tuple[int, ...], count: int, least: int = 2**16) -> PartitionSpec:
-    """Along which axis an array is spread over `count` chips: its longest that they divide."""
-    axes = [i for i, n in enumerate(shape) if n % count == 0]
-    if not axes or np.prod(shape) < least:
-        return PartitionSpec()
-    longest = max(axes, key=lambda i: shape[i])
-    return PartitionSpec(*["fsdp" if i == longest else None for i in range(longest + 1)])
 
 
 def compiled_row(part: Part, target: Target, chip: Chip) -> dict[str, Any]:

@@ -8,6 +8,7 @@ call reads later.
 import os
 import queue
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
@@ -37,6 +38,7 @@ class Ahead:
 
     def __init__(self, programs: Mapping[str, Lowering]):
         self._ready = {name: threading.Event() for name in programs}
+        self._failed: dict[str, Exception] = {}
         self._waiting: queue.SimpleQueue[tuple[str, Lowering]] = queue.SimpleQueue()
         for row in programs.items():
             self._waiting.put(row)
@@ -65,12 +67,19 @@ class Ahead:
     def wait(self, name: str, stop: Callable[[], bool] = lambda: False) -> bool:
         """Waits until a program is compiled; False if `stop()` became true before.
 
-        A name that was not given is ready: its first call compiles it.
+        A name that was not given is ready: its first call compiles it. So it does with a program
+        that could not be compiled here, of which a warning tells.
         """
         ready = self._ready.get(name)
         while ready is not None and not ready.wait(_POLL):
             if stop():
                 return False
+        if (error := self._failed.pop(name, None)) is not None:
+            warnings.warn(
+                f"{name!r} could not be compiled ahead of its use: {error!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return True
 
     def _work(self) -> None:
@@ -81,7 +90,7 @@ class Ahead:
                 return
             try:
                 lower().compile()
-            except Exception:  # the call itself fails again, where the user sees it
-                pass
+            except Exception as error:  # told by whoever waits for it, not by this thread
+                self._failed[name] = error
             finally:
                 self._ready[name].set()

@@ -1,5 +1,6 @@
 """Help that reads well, and one clear sentence with exit code 2 for everything else."""
 
+import os
 import subprocess
 import sys
 
@@ -134,3 +135,16 @@ def test_a_program_that_stops_while_compiling_ends_with_its_code_and_no_more():
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (2, "stopped\n")
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["edit", "--help"]])
+def test_a_reader_that_leaves_ends_the_program_quietly(flags):
+    """What `imagic edit --help | head -1` is when `head` was faster."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = "from imagic_jax.cli.main import run; import sys; run()"
+    ended = subprocess.run(
+        [sys.executable, "-c", run, *flags], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (2, "")

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import published
 import pytest
-from jax.sharding import PartitionSpec as P
 
 from imagic_jax.errors import UserError
 from imagic_jax.jobs import aot, bench, models, parts, presets, settings
@@ -118,20 +117,6 @@ def test_what_does_not_fit_says_how_much_it_wants():
     said += " hbm. Used 33.50G of 31.25G hbm. Exceeded hbm capacity by 2.25G."
     assert aot.used_memory(said) == int(33.5 * 2**30)
     assert aot.used_memory("INTERNAL: something else") is None
-
-
-@pytest.mark.parametrize(
-    ("shape", "spec"),
-    [
-        ((3, 3, 1280, 640), P(None, None, "fsdp")),
-        ((768, 3072), P(None, "fsdp")),
-        ((640, 77), P()),  # small: not worth it
-        ((), P()),
-        ((1023, 1023), P()),
-    ],
-)
-def test_large_arrays_are_spread_along_their_longest_axis(shape, spec):
-    assert aot.spread(shape, 4) == spec
 
 
 def row(name, times, roofline, fits=True):
