@@ -1,6 +1,6 @@
 """A list of Flatland pictures on simulated devices: one compile, single runs' bits, kill-proof.
 
-    python benchmarks/list_bits.py --out=/tmp/list_bits
+    python benchmarks/list_bits.py --out=/tmp/list_bits --json=list_bits.json
 
 Writes validation pictures of the Flatland benchmark and a list of them, edits the list on a mesh
 `image:4` in a process that is killed (SIGKILL) while its second group is being worked on, gives the
@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 from PIL import Image as pil
+from sd15 import machine
 
 from imagic_jax.evaluation.items import items
 from imagic_jax.jobs import fits, pictures
@@ -31,6 +32,7 @@ _COUNT = flags.DEFINE_integer("count", 12, "How many pictures.")
 _DEVICES = flags.DEFINE_integer("devices", 4, "How many simulated devices.")
 _MODEL = flags.DEFINE_string("model", "", "Another model than the preset's.")
 _STEPS = flags.DEFINE_integer("steps", 6, "Steps of every loop.")
+_JSON = flags.DEFINE_string("json", None, "Also write the report to this file.")
 
 RUN = """
 import json, os, sys
@@ -116,7 +118,7 @@ def same(a: Path, b: Path) -> bool:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax tells of every array that it reads
-    out = Path(_OUT.value)
+    out, model = Path(_OUT.value), _MODEL.value or "flatland-imagen"
     path = write_list(out / "inputs", _COUNT.value)
     began = time.perf_counter()
     before = kill_in_the_middle(out / "lanes", path, _DEVICES.value)
@@ -135,7 +137,10 @@ def main(argv: list[str]) -> None:
         "equal_to_the_bit": sum(same(out / "lanes" / n, out / "alone" / n) for n in names),
         "seconds": round(time.perf_counter() - began),
     }
-    print(json.dumps(report, indent=2))
+    text = json.dumps({"machine": machine(), "model": Path(model).name, **report}, indent=2)
+    print(text)
+    if _JSON.value:
+        Path(_JSON.value).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ def compiled(result: Mapping[str, Any]) -> Table:
             "yes" if r["fits"] else "NO",
             number(r["flops"] / _T),
             number(None if r["flops_xla"] is None else r["flops_xla"] / _T),
-            number(None if r["accessed"] is None else r["accessed"] / _G),
+            ("≥ " if r["loops"] else "")
+            + number(None if r["accessed"] is None else r["accessed"] / _G),
             seconds(r["roofline_s"]),
             seconds(r["compute_floor_s"]),
             seconds(r["traffic_floor_s"]),

@@ -130,9 +130,12 @@ def test_an_edit_is_the_sum_of_its_parts_and_decodes_once():
         row("tune base", 100, 1.0), row("sample base", 20, 0.75), row("decode base", 2, 0.5),
     ]  # fmt: skip
     found = aot.summed(rows, 6)
-    assert found["fit_s"] == 2 + 5 + 100
+    assert found["fit_s"] == found["apart_s"] == 2 + 5 + 100
     assert found["render_s"] == 20 * 0.25 + 2 * 0.5
     assert found["roofline_s"] == 2 + found["fit_s"] + found["render_s"]
+    cascade = aot.summed([*rows, row("tune sr1", 10, 4.0), row("tune sr2", 10, 20.0)], 8)
+    assert cascade["fit_s"] == 107 + 40 + 200
+    assert cascade["apart_s"] == 200  # the slowest stage's, on a chip of its own
     assert aot.summed(rows, 7) is None
     assert aot.summed([*rows[:-1], row("decode base", 2, 0.5, fits=False)], 6) is None
 

@@ -120,3 +120,15 @@ def test_the_roofline_is_the_slower_of_two():
     cost = costs.Cost(1000.0, 50.0, 0, 0, 0, 0, 0)
     assert costs.roofline(cost, chip) == 10.0
     assert costs.roofline(cost._replace(accessed=500.0), chip) == 50.0
+    assert costs.roofline(cost, chip, flops=3 * cost.flops) == 30.0  # where XLA does not see all
+
+
+def test_the_loops_of_a_program_are_counted():
+    def nested(a, n):
+        def step(_, a):
+            return jax.lax.scan(lambda c, _: (c @ a, None), a, length=3)[0]
+
+        return jax.lax.fori_loop(0, n, step, a)
+
+    assert costs.loops(jax.jit(nested).lower(jnp.zeros((2, 2)), 4)) == 2
+    assert costs.loops(jax.jit(jnp.sin).lower(jnp.zeros((2, 2)))) == 0
