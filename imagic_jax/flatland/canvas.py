@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Plane = Float[Array, "h w"]
 Number = float | Array  # a Python number or a traced scalar
 
-PAPER = jnp.array([0.965, 0.95, 0.91])
-GRAPHITE = jnp.array([0.22, 0.22, 0.25])
+PAPER = np.array([0.965, 0.95, 0.91], np.float32)
+GRAPHITE = np.array([0.22, 0.22, 0.25], np.float32)
 
 
 class Points(NamedTuple):

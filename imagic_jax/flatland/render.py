@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from imagic_jax.flatland import factors, places, subjects
@@ -18,7 +19,7 @@ from imagic_jax.flatland.nuisance import MARK_COLUMNS, MARK_ROWS, Nuisance
 Picture = Float[Array, "h w 3"]
 
 #: RGB of `factors.COLOURS`.
-PALETTE = jnp.array(
+PALETTE = np.array(
     [
         [0.86, 0.13, 0.12],
         [0.97, 0.52, 0.08],
@@ -28,7 +29,8 @@ PALETTE = jnp.array(
         [0.52, 0.20, 0.74],
         [0.98, 0.55, 0.72],
         [0.95, 0.95, 0.93],
-    ]
+    ],
+    np.float32,
 )
 MARK_CELL = 0.19  # side of one mark cell, in local units
 
@@ -110,7 +112,7 @@ def _foreground(canvas, draw_subject, grid: Points, pen: Pen, f: Factors, u: Nui
     """Subject, mark and hat."""
     state = jnp.asarray(f.state, jnp.int32)
     p = local_frame(grid, u.position, u.scale, u.facing)
-    colour = _turn_hue(PALETTE[jnp.asarray(f.colour, jnp.int32)], u.hue) * u.tone
+    colour = _turn_hue(jnp.asarray(PALETTE)[jnp.asarray(f.colour, jnp.int32)], u.hue) * u.tone
     canvas, pose = draw_subject(canvas, pen, p, state, colour)
     mirror_free = local_frame(grid, u.position, u.scale)  # a mark never reads backwards
     body = local_frame(mirror_free, (0.0, 0.0), 1.0, 1.0, pose.mark_angle * u.facing)

@@ -8,6 +8,7 @@ that one traced function draws every state of a class.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from imagic_jax.flatland.canvas import (
@@ -24,13 +25,13 @@ from imagic_jax.flatland.canvas import (
 
 Canvas = Float[Array, "h w 3"]
 
-DARK = jnp.array([0.10, 0.09, 0.11])
-BEAK = jnp.array([0.96, 0.62, 0.12])
-GLASS = jnp.array([0.72, 0.86, 0.94])
-CREAM = jnp.array([0.99, 0.95, 0.86])
-STEM = jnp.array([0.24, 0.55, 0.22])
-HAT = jnp.array([0.86, 0.12, 0.52])
-HAT_BAND = jnp.array([0.98, 0.88, 0.25])
+DARK = np.array([0.10, 0.09, 0.11], np.float32)
+BEAK = np.array([0.96, 0.62, 0.12], np.float32)
+GLASS = np.array([0.72, 0.86, 0.94], np.float32)
+CREAM = np.array([0.99, 0.95, 0.86], np.float32)
+STEM = np.array([0.24, 0.55, 0.22], np.float32)
+HAT = np.array([0.86, 0.12, 0.52], np.float32)
+HAT_BAND = np.array([0.98, 0.88, 0.25], np.float32)
 
 
 class Pose(NamedTuple):

@@ -65,6 +65,8 @@ def connect(
             coordinator, num_processes, process_id, initialization_timeout=timeout + 30
         )
     except Exception as error:  # of several kinds, from C++
+        if "must be called before" in str(error):
+            raise  # JAX was used too early: no fault of the other processes
         raise UserError(reason) from error
     finally:
         watchdog.cancel()

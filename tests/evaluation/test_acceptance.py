@@ -114,7 +114,7 @@ def along_colour(item, count):
     from imagic_jax.flatland import render
 
     def drawn(a):
-        palette = render.PALETTE
+        palette = jax.numpy.asarray(render.PALETTE)
         mixed = (1 - a) * palette[item.source.colour] + a * palette[item.target.colour]
         return palette.at[int(item.source.colour)].set(mixed)
 

@@ -56,6 +56,19 @@ def test_one_process_needs_nobody():
     assert hosts.is_first()
 
 
+def test_importing_the_package_starts_no_device():
+    """Many processes must meet before JAX is used, so no module may compute when imported."""
+    code = """
+import importlib, pkgutil, imagic_jax
+from jax._src import xla_bridge
+for module in pkgutil.walk_packages(imagic_jax.__path__, "imagic_jax."):
+    importlib.import_module(module.name)
+    assert not xla_bridge.backends_are_initialized(), module.name
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 @pytest.mark.parametrize("process", [0, 1])
 def test_a_process_whose_others_never_come_says_so(process):
     code = (
