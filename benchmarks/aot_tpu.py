@@ -62,7 +62,7 @@ ROWS: dict[str, Row] = {
     "sd15-v6e": Row((SD15, V6E, QUICK)),
     "sd21-v4": Row(("--config=sd21", V4, QUICK)),
     "if-m-v4": Row(("--config=deepfloyd_if_m", V4, QUICK)),
-    "sdxl-lora-v4": Row((SDXL, V4, QUICK, LORA, "--config.scan=off"), note="layers written out"),
+    "sdxl-lora-v4": Row((SDXL, V4, QUICK, LORA)),
     "if-l-v4": Row(("--config=deepfloyd_if_l", V4, QUICK), IF_OWN, "if-m-v4"),
     "if-xl-v4-fsdp4": Row(
         ("--config=deepfloyd_if_xl", V4, QUICK, "--fsdp=4"), IF_OWN, "if-m-v4"
@@ -71,7 +71,7 @@ ROWS: dict[str, Row] = {
     "sd15-v4-default": Row((SD15, V4), "tune", note="XLA's own effort"),
     "sd15-v4-plain": Row((SD15, V4, QUICK, "--config.attention=plain"), "tune", note="plain"),
     "sdxl-lora-v4-loops": Row(
-        (SDXL, V4, QUICK, LORA, "--config.scan=on"), "text,tune", note="layers in loops"
+        (SDXL, V4, QUICK, LORA, "--config.scan=True"), "tune", note="layers in loops"
     ),
 }  # fmt: skip
 

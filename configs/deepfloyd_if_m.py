@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
     config.param_dtype = "float32"
     config.attention = "auto"  # long ones by the chip's own kernel, or "plain"
     config.remat = False  # True: activations are computed again, for less memory
-    config.scan = "auto"  # many equal layers as one loop, for less compilation: "on" or "off"
     config.text_dtype = "bfloat16"  # T5-XXL: 9.5 GB instead of 19
 
     config.embedding = ConfigDict({"steps": 100, "learning_rate": 1e-3, "batch": 1})

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.param_dtype = "float32"
     config.attention = "auto"  # long ones by the chip's own kernel, or "plain"
     config.remat = False  # True: activations are computed again, for less memory
-    config.scan = "auto"  # many equal layers as one loop, for less compilation: "on" or "off"
+    config.scan = False  # True: SDXL's deep transformers are loops; compiles faster, more memory
     config.text_dtype = "float32"
 
     # A: the text embedding. `batch` is the number of noise draws per step.

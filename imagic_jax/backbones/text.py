@@ -5,7 +5,7 @@ are arguments: `params["text"]` is a tuple with one tree per tower.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -194,16 +194,6 @@ class CascadeText:
     def check(self, text: str) -> list[str]:
         """What the towers cannot take of a text."""
         return list(dict.fromkeys(note for tower in self.towers for note in tower.check(text)))
-
-
-def with_modules(tower: TextTower, change: Callable[[Any], Any]) -> TextTower:
-    """The same tower, its networks changed."""
-    if isinstance(tower, SDXLText):
-        first, second = map(change, tower.modules)
-        return dataclasses.replace(tower, modules=(first, second))
-    if isinstance(tower, T5Text | CLIPText):
-        return dataclasses.replace(tower, module=change(tower.module))
-    return tower
 
 
 def own_tokens(tokenizer: Tokenizer, text: str) -> Float[np.ndarray, "1 l"]:

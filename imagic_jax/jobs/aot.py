@@ -191,8 +191,10 @@ def _counts(part: Part, cost: Cost | None, target: Target, chip: Chip) -> dict[s
 
 
 def used_memory(message: str) -> int | None:
-    """Bytes that XLA says a program that does not fit would use: "Used 33.1G of 31.2G hbm"."""
+    """Bytes that XLA says a program that does not fit would use: "Used 33.1G of 31.2G hbm"; or its
+    temporaries alone, where those are too many already."""
     match = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
+    match = match or re.search(r"HLO temporaries \(([\d.]+)([KMG]?)\)", message)
     return int(float(match[1]) * _UNITS[match[2]]) if match else None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from imagic_jax.backbones import registry, text
+from imagic_jax.backbones import registry
 from imagic_jax.backbones.contracts import Cascade, Stage
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.backbones.stages import UNetStage
@@ -81,8 +81,8 @@ def open_preset(
             )
         opened = registry.open_model(model, nearest, random=random_weights, **dtypes)
     kernel = _kernel(config.get("attention", "auto"), platform)
-    scan = _scan(config.get("scan", "auto"), platform)
-    return _with(opened, kernel, bool(config.get("remat", False)), scan), notes
+    remat, scan = (bool(config.get(name, False)) for name in ("remat", "scan"))
+    return _with(opened, kernel, remat, scan), notes
 
 
 def _with(opened: Opened, kernel: Kernel, remat: bool, scan: bool) -> Opened:
@@ -94,18 +94,8 @@ def _with(opened: Opened, kernel: Kernel, remat: bool, scan: bool) -> Opened:
         unet = stage.unet.clone(remat=remat, scan=scan)
         return dataclasses.replace(stage, attention=kernel, unet=unet)
 
-    cascade = opened.cascade
-    stages = tuple(changed(s) for s in cascade.stages)
-    towers = tuple(text.with_modules(t, lambda m: m.clone(scan=scan)) for t in cascade.text.towers)
-    told = dataclasses.replace(cascade.text, towers=towers)
-    return dataclasses.replace(opened, cascade=cascade._replace(stages=stages, text=told))
-
-
-def _scan(name: Any, platform: str | None) -> bool:
-    """Whether equal layers are a loop; "auto": where compiling is what takes long."""
-    if choice(name, "config.scan", ("auto", "on", "off")) != "auto":
-        return name == "on"
-    return (platform or jax.default_backend()) != "cpu"
+    stages = tuple(changed(s) for s in opened.cascade.stages)
+    return dataclasses.replace(opened, cascade=opened.cascade._replace(stages=stages))
 
 
 def _kernel(name: Any, platform: str | None) -> Kernel:

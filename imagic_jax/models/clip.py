@@ -61,14 +61,10 @@ class CLIPTextOutput(NamedTuple):
 
 
 class CLIPTextModel(nn.Module):
-    """transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
-
-    `scan`: its layers are one loop, see `repeats.in_turn`.
-    """
+    """transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`."""
 
     config: CLIPTextConfig
     dtype: DType = jnp.float32
-    scan: bool = False
 
     @nn.compact
     def __call__(self, input_ids: Tokens) -> CLIPTextOutput:
@@ -82,8 +78,7 @@ class CLIPTextModel(nn.Module):
           ValueError: more tokens than positions.
         """
         config = self.config
-        text_model = CLIPTextTransformer(config, self.dtype, self.scan, name="text_model")
-        last, penultimate = text_model(input_ids)
+        last, penultimate = CLIPTextTransformer(config, self.dtype, name="text_model")(input_ids)
         pooled = end_states(config, input_ids, last)
         if config.projection_dim is not None:
             pooled = Linear(
@@ -106,14 +101,12 @@ class CLIPTextTransformer(nn.Module):
 
     config: CLIPTextConfig
     dtype: DType = jnp.float32
-    scan: bool = False
 
     @nn.compact
     def __call__(self, input_ids: Tokens) -> tuple[TextStates, TextStates]:
         """Returns the normalised last states and the states before the last layer."""
         h = CLIPTextEmbeddings(self.config, self.dtype, name="embeddings")(input_ids)
-        encoder = CLIPEncoder(self.config, True, self.dtype, self.scan, name="encoder")
-        last, penultimate = encoder(h)
+        last, penultimate = CLIPEncoder(self.config, True, self.dtype, name="encoder")(h)
         norm = LayerNorm(self.config.layer_norm_eps, self.dtype, name="final_layer_norm")
         return norm(last), penultimate
 

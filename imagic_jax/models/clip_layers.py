@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from imagic_jax.models.activations import activation
 from imagic_jax.models.linear import Linear
 from imagic_jax.models.norms import LayerNorm, statistics_dtype
-from imagic_jax.models.repeats import in_turn
 from imagic_jax.models.supported import UnsupportedConfig
 from imagic_jax.typing import DType, TextStates
 
@@ -47,17 +46,15 @@ class CLIPEncoder(nn.Module):
     config: CLIPLayersConfig
     causal: bool
     dtype: DType = jnp.float32
-    scan: bool = False
 
     @nn.compact
     def __call__(self, h: TextStates) -> tuple[TextStates, TextStates]:
         """Returns the last and the last but one states."""
-        *layers, last = (
-            CLIPLayer(self.config, self.causal, self.dtype, name=f"layers_{i}")
-            for i in range(self.config.num_hidden_layers)
-        )
-        before = in_turn(layers, h, lambda layer, h: layer(h), self.scan)
-        return last(before), before
+        before = h
+        for i in range(self.config.num_hidden_layers):
+            layer = CLIPLayer(self.config, self.causal, self.dtype, name=f"layers_{i}")
+            before, h = h, layer(h)
+        return h, before
 
 
 class CLIPLayer(nn.Module):

@@ -12,7 +12,6 @@ import numpy as np
 from imagic_jax.models.activations import gelu_tanh
 from imagic_jax.models.linear import Linear
 from imagic_jax.models.norms import RMSNorm, statistics_dtype
-from imagic_jax.models.repeats import in_turn
 from imagic_jax.models.supported import UnsupportedConfig
 from imagic_jax.typing import Array, DType, Float, TextMask, TextStates, Tokens
 
@@ -47,11 +46,10 @@ class T5Config:
 
 
 class T5Encoder(nn.Module):
-    """transformers' `T5EncoderModel`; `scan`: its layers are one loop, see `repeats.in_turn`."""
+    """transformers' `T5EncoderModel`."""
 
     config: T5Config
     dtype: DType = jnp.float32
-    scan: bool = False
 
     @nn.compact
     def __call__(self, input_ids: Tokens, attention_mask: TextMask | None = None) -> TextStates:
@@ -67,8 +65,7 @@ class T5Encoder(nn.Module):
         """
         config = self.config
         embed = nn.Embed(config.vocab_size, config.d_model, dtype=self.dtype, name="shared")
-        stack = T5Stack(config, self.dtype, self.scan, name="encoder")
-        return stack(embed(input_ids), attention_mask)
+        return T5Stack(config, self.dtype, name="encoder")(embed(input_ids), attention_mask)
 
 
 class T5Stack(nn.Module):
@@ -76,17 +73,13 @@ class T5Stack(nn.Module):
 
     config: T5Config
     dtype: DType = jnp.float32
-    scan: bool = False
 
     @nn.compact
     def __call__(self, h: TextStates, mask: TextMask | None) -> TextStates:
         """Maps token embeddings to the last hidden states."""
-        first, *others = (
-            T5Block(self.config, self.dtype, name=f"block_{i}")
-            for i in range(self.config.num_layers)
-        )
-        h, bias = first(h, mask, None)
-        h = in_turn(others, h, lambda block, h: block(h, mask, bias)[0], self.scan)
+        bias = None
+        for i in range(self.config.num_layers):
+            h, bias = T5Block(self.config, self.dtype, name=f"block_{i}")(h, mask, bias)
         epsilon = self.config.layer_norm_epsilon
         return RMSNorm(epsilon, self.dtype, name="final_layer_norm")(h)
 

@@ -116,6 +116,9 @@ def test_what_does_not_fit_says_how_much_it_wants():
     said = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space"
     said += " hbm. Used 33.50G of 31.25G hbm. Exceeded hbm capacity by 2.25G."
     assert aot.used_memory(said) == int(33.5 * 2**30)
+    said = "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO"
+    said += " temporaries (34.25G) exceeds available HBM (30.75G)."
+    assert aot.used_memory(said) == int(34.25 * 2**30)
     assert aot.used_memory("INTERNAL: something else") is None
 
 
