@@ -199,7 +199,8 @@ class Ours:
         import jax
         import jax.numpy as jnp
 
-        stage, params = self._cascade.stages[0], self._params["stages"][0]
+        stage: Any = self._cascade.stages[0]
+        params = self._params["stages"][0]
         (cond,) = self._cascade.text.encode(self._params["text"], [_TEXT.value])
         x0 = stage.prepare(params, self._image)
         t, noise = jnp.array([T]), jnp.asarray(fixed_noise(x0.shape))
@@ -262,7 +263,7 @@ def child(side: str, file: Path) -> dict[str, Any]:
     steps = (_EMBEDDING.value, _TUNING.value, _SAMPLING.value)
     facts = machinery.facts()
     first, _ = timed(machinery.edit, (2, 2, 2))
-    edits = []
+    edits, pictures = [], np.empty(0)
     for _ in range(_EDITS.value):
         seconds, pictures = timed(machinery.edit, steps)
         if side == "ours":  # its "sample" ends in what "decode" did once more
@@ -327,7 +328,7 @@ def main(argv: list[str]) -> None:
         print(f" ratio {ratio:.2f}")
     print(f"the edit is {1 / ratios['edit']:.2f} times as fast")
     if _JSON.value:
-        options["model"] = Path(options["model"]).name
+        options["model"] = Path(_MODEL.value).name
         result = {"machine": facts, "options": options, **sides, "ratios": ratios}
         Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
 
