@@ -199,7 +199,7 @@ def _work(name: str, case: Any, config: Any, opened: Any, count: int, clip: str 
         return method_flags.imagic_work(config, opened.cascade, None)
     method = METHODS[name]
     given = method_flags.Beside(*usable(method, *case.given))
-    amounts = None if count == 1 else list(spread(method, count))
+    amounts = None if count == 1 else list(spread(method.strengths, count))
     return method_flags.method_work(
         name, config, opened.cascade, given, amounts, clip=clip, model=opened.card["name"]
     )

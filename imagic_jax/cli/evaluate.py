@@ -37,6 +37,12 @@ def define(values: flags.FlagValues) -> None:
     text("steps", None, "N: sampling steps of the base model", flag_values=values)
     text("gate", None, "FILE: gate of valid pictures, from --suite=gate", flag_values=values)
     text("resamples", "10000", "N: resamples of the intervals", flag_values=values)
+    text(
+        "strengths",
+        None,
+        "N: strengths that each method is drawn with, evenly over its range (default: 11)",
+        flag_values=values,
+    )
     switch(
         "sweep",
         True,

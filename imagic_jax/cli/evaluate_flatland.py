@@ -75,6 +75,9 @@ def _rows(
     known = contenders.known_names()
     for name in methods:
         settings.choice(name, "--methods", known)
+    strengths = settings.whole(
+        values.strengths or contenders.STEPS, "--strengths", 1, contenders.STEPS
+    )
     opened = open_model(values, config)[0]
     checked = settings.from_config(config, opened.cascade)
     fingerprint = opened.fingerprint()
@@ -91,6 +94,8 @@ def _rows(
         "config": decisive,
         "gates": gate._asdict(),
     }
+    if strengths != contenders.STEPS:
+        about["strengths"] = strengths
     out.mkdir(parents=True, exist_ok=True)
     output.same_run(out / "settings.json", about)
     chosen, said = flatland_bench.open_items(out, tier, splits)
@@ -121,7 +126,7 @@ def _rows(
         reporter.warn(note)
     if values.score_only:
         return flatland_bench.rescore(plan, out, reporter, stop), notes
-    runners = contenders.contenders(methods, opened.load(), checked)
+    runners = contenders.contenders(methods, opened.load(), checked, strengths)
     return flatland_bench.run(plan, runners, out, reporter, stop), notes
 
 

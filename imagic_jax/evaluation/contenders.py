@@ -21,20 +21,27 @@ from imagic_jax.backbones.contracts import Cond, repeat
 from imagic_jax.backbones.generate import generate
 from imagic_jax.backbones.registry import Loaded
 from imagic_jax.editors import imagic
-from imagic_jax.editors.contracts import Inputs, Method, enlarge
+from imagic_jax.editors.contracts import Concept, Inputs, Method, enlarge
 from imagic_jax.editors.methods import METHODS
 from imagic_jax.editors.words import align
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation.items import Item
 from imagic_jax.evaluation.scoring import to_reading_size
 from imagic_jax.flatland.counterfactuals import background_mask
+from imagic_jax.jobs.compare import spread
+from imagic_jax.jobs.concepts import ConceptText
+from imagic_jax.jobs.models import clip_for
 from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.metrics.clip_guidance import open_scorer
 from imagic_jax.runtime.compilation import counted
 
 #: Guidance scales of contenders that have no other knob. None is 1, which is another program.
 GUIDANCES = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0, 12.0, 15.0)
 STEPS = 11  # strengths of every knob
 _EMBEDDING_STEPS = (10, 100, 1000)  # the paper's Fig. 14
+#: Of a concept: the share of the picture that is left alone. An edit changes more of these small
+#: pictures than the few objects of a photograph for which a method's own is meant.
+CONCEPT_THRESHOLD = 0.5
 #: Its pictures have a nuisance of their own: their factors are read freely.
 TEXT_ONLY = "text_only"
 
@@ -107,8 +114,10 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def contenders(names: Sequence[str], loaded: Loaded, settings: EditSettings) -> list[Contender]:
-    """The contenders of these names.
+def contenders(
+    names: Sequence[str], loaded: Loaded, settings: EditSettings, strengths: int = STEPS
+) -> list[Contender]:
+    """The contenders of these names, each with so many strengths of its knob at most.
 
     Raises:
         UserError: there is none of a name, or one cannot work on this model.
@@ -116,11 +125,12 @@ def contenders(names: Sequence[str], loaded: Loaded, settings: EditSettings) -> 
     found = []
     for name in names:
         if name in METHODS:
-            found.append(_of_editor(METHODS[name], loaded, settings))
+            one = _of_editor(METHODS[name], loaded, settings)
         elif name in _TITLES:
-            found.append(_own(name, loaded, settings))
+            one = _own(name, loaded, settings)
         else:
             raise UserError(f"--methods: there is no {name!r} (known: {', '.join(known_names())})")
+        found.append(dataclasses.replace(one, strengths=spread(one.strengths, strengths)))
     return found
 
 
@@ -146,6 +156,11 @@ def titles_and_knobs() -> tuple[dict[str, str], dict[str, str]]:
         | {m.name: (m.title, m.knob) for m in METHODS.values()}
     )
     return {n: t for n, (t, _) in both.items()}, {n: k for n, (_, k) in both.items()}
+
+
+def given_to(name: str) -> tuple[str, ...]:
+    """What a row of the tables was given besides picture and target text."""
+    return given(METHODS[name]) if name in METHODS else ()
 
 
 def known_names() -> list[str]:
@@ -289,44 +304,35 @@ def _copy(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outco
     return Outcome(np.array(many), Cost(0.0, 0.0, 0.0, 0, 0, 0.0, _peak_mib()))
 
 
+def given(method: Method) -> tuple[str, ...]:
+    """What the benchmark gives a method besides picture and target text: all that it uses, but a
+    mask only where it cannot do without, since that tells where the edit belongs."""
+    used = method.needs | (method.takes - {"mask"})
+    return tuple(n for n in ("source text", "mask", "concepts") if n in used)
+
+
 def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Contender:
     """A method of `editors.methods` under its default settings.
 
     Raises:
-        UserError: it refuses this model, or wants what this benchmark cannot give.
+        UserError: it cannot work on this model.
     """
     if reason := method.refuses(loaded.cascade):
         raise UserError(f"--methods: {method.name}: {reason}")
-    lacking = set(method.needs) - {"source text", "mask", "words", "gradients", "attention"}
-    if lacking:
-        raise UserError(
-            f"--methods: {method.name} needs {', '.join(sorted(lacking))}, which this benchmark"
-            " does not give"
-        )
-    wants = method.needs | method.takes
-    given = tuple(w for w in ("source text", "mask") if w in wants)
+    clip = clip_for(method, None, loaded.cascade.name) if "clip" in method.needs else None
     config, sampling = method.config(), settings.sampling
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
         clock, model = _Clock(), (loaded.cascade, loaded.params)
         key = jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed)
-        inputs = Inputs(
-            _image(loaded, item),
-            _texts(loaded, item.text),
-            _texts(loaded, ""),
-            source=_texts(loaded, item.source_text) if "source text" in given else None,
-            mask=_edit_mask(item, loaded.cascade.size) if "mask" in given else None,
-            words=(
-                align(loaded.cascade, item.source_text, item.text)
-                if "words" in method.needs
-                else None
-            ),
-        )
+        inputs = _inputs(method, loaded, item)
+        if clip is not None:
+            inputs = inputs._replace(clip=open_scorer(clip, item.text))
         fit = clock.measure("fit", lambda: method.fit(*model, inputs, config, sampling, key))
 
         def drawn() -> np.ndarray:
             base = method.render(*model, inputs, fit, config, sampling, strengths, seeds)
-            return enlarge(*model, inputs, base, seeds, sampling)
+            return enlarge(*model, inputs, base, seeds, sampling, keep=method.keeps_outside)
 
         pictures = clock.measure("render", drawn)
         costs = [method.cost(config, sampling, s) for s in strengths]
@@ -339,8 +345,30 @@ def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Conten
         knob=method.knob,
         strengths=method.strengths,
         run=run,
-        given=given,
+        given=given(method),
     )
+
+
+def _inputs(method: Method, loaded: Loaded, item: Item) -> Inputs:
+    """What a method is given of an item, besides CLIP."""
+    what = given(method)
+    return Inputs(
+        _image(loaded, item),
+        _texts(loaded, item.text),
+        _texts(loaded, ""),
+        source=_texts(loaded, item.source_text) if "source text" in what else None,
+        concepts=_concepts(loaded, item) if "concepts" in what else (),
+        mask=_edit_mask(item, loaded.cascade.size) if "mask" in what else None,
+        words=(
+            align(loaded.cascade, item.source_text, item.text) if "words" in method.needs else None
+        ),
+    )
+
+
+def _concepts(loaded: Loaded, item: Item) -> tuple[Concept, ...]:
+    """The concepts of an edit: towards the target text."""
+    texts = (ConceptText(item.text, 1.0, {"threshold": CONCEPT_THRESHOLD}),)
+    return tuple(c.encoded(loaded.cascade, _texts(loaded, c.text)[0]) for c in texts)
 
 
 def _edit_mask(item: Item, size: int) -> jax.Array:

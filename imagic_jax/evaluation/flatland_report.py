@@ -14,6 +14,7 @@ import numpy as np
 from imagic_jax.evaluation import checks, curves, statistics, tables
 from imagic_jax.evaluation.anchors import PREFIX
 from imagic_jax.evaluation.checks import Check, says
+from imagic_jax.evaluation.contenders import given_to
 from imagic_jax.evaluation.flatland_bench import BACK_PART
 from imagic_jax.evaluation.rows import plain
 from imagic_jax.evaluation.statistics import Comparison, Interval
@@ -170,8 +171,9 @@ Grid = tuple[list[str], list[list[str]]]
 
 
 def grid(lines: Sequence[Line], columns: Sequence[Column]) -> Grid:
-    """A table as text: (head, body)."""
-    head = ["method", "strength", "n", *(c.title for c in columns), "broken"]
+    """A table as text: (head, body). Besides a method stands what it was given besides picture and
+    target text."""
+    head = ["method", "given besides", "strength", "n", *(c.title for c in columns), "broken"]
     body = []
     for row in lines:
         strength = "" if row.strength is None else f"{row.strength:g}"
@@ -181,7 +183,8 @@ def grid(lines: Sequence[Line], columns: Sequence[Column]) -> Grid:
             of = f" (n={row.sources - row.left_out[c.key]})" if c.key in row.left_out else ""
             text = cell_text(row.cells[c.key], c.digits)
             cells.append(text if text == "-" else text + of)
-        body.append([row.method, strength, str(row.sources), *cells, broken])
+        besides = ", ".join(given_to(row.method))
+        body.append([row.method, besides, strength, str(row.sources), *cells, broken])
     return head, body
 
 

@@ -6,7 +6,7 @@ kept when the same command is given again, and each can be drawn again by `imagi
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from jaxtyping import Float
 from PIL import Image as pil
 
 from imagic_jax.backbones.registry import Opened
-from imagic_jax.editors.contracts import Method
 from imagic_jax.jobs import edit as job
 from imagic_jax.jobs import output, pictures
 from imagic_jax.jobs.edit import EditRequest
@@ -70,10 +69,12 @@ class CompareRequest:
     crop: str = "center"
 
 
-def spread(method: Method, count: int) -> tuple[float, ...]:
-    """`count` of a method's eleven strengths, evenly over its range, the strongest included."""
-    at = np.linspace(0, len(method.strengths) - 1, count + 1)[1:].round().astype(int)
-    return tuple(dict.fromkeys(method.strengths[i] for i in at))
+def spread(strengths: Sequence[float], count: int) -> tuple[float, ...]:
+    """`count` of a method's strengths, evenly over its range, the strongest included."""
+    if count >= len(strengths):
+        return tuple(strengths)
+    at = np.linspace(0, len(strengths) - 1, count + 1)[1:].round().astype(int)
+    return tuple(dict.fromkeys(strengths[i] for i in at))
 
 
 def compare(

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     strength: tuple[float, ...]  # what is drawn by default
     range: tuple[float, float]  # least and most edit
     cost: Cost
-    refused: dict[str, str]  # presets that cannot run it: why
+    refused: dict[str, str]  # presets that cannot run it as they are: why
     settings: dict[str, Any]
     notes: str  # of the settings: the docstring of `Method.config`
 
@@ -85,7 +85,7 @@ def _row(
 ) -> Row:
     config = methods.settings(method, own)
     strength = getattr(config, method.knob)
-    refused = {name: method.refuses(cascade) for name, cascade in cascades.items()}
+    refused = {name: _refusal(method, cascade) for name, cascade in cascades.items()}
     return Row(
         name=method.name,
         title=method.title,
@@ -101,6 +101,13 @@ def _row(
         settings=dataclasses.asdict(config),
         notes=inspect.getdoc(method.config) or "",
     )
+
+
+def _refusal(method: Method, cascade: Cascade) -> str | None:
+    """Why a method cannot run on a model as it is, or None."""
+    if "clip" in method.needs and models.own_clip(cascade.name) is None:
+        return "no CLIP model comes with them (--clip=DIR)"
+    return method.refuses(cascade)
 
 
 def _ordered(needs: Sequence[Any] | frozenset[Any]) -> tuple[str, ...]:

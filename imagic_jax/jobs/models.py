@@ -129,15 +129,19 @@ def clip_for(method: Method, given: str | None, model: str) -> Path | None:
             if (folder / "config.json").is_file():
                 return folder
         raise UserError(f"--clip: {given} is no folder with a CLIPModel")
-    own = registry.MODELS / "flatland-clip"
-    if model.startswith("flatland") and own.is_dir():
-        return own
-    if "clip" in method.needs:
+    own = own_clip(model)
+    if own is None and "clip" in method.needs:
         raise UserError(
             f"--method={method.name} needs a CLIP model, and none comes with {model}: name the"
             " folder of one (with both towers and its tokenizer) by --clip=DIR"
         )
-    return None
+    return own
+
+
+def own_clip(model: str) -> Path | None:
+    """The folder of the CLIP model that comes with a model, if one does."""
+    own = registry.MODELS / "flatland-clip"
+    return own if model.startswith("flatland") and own.is_dir() else None
 
 
 def clip_name(folder: Path | None) -> str:

@@ -7,7 +7,6 @@ and it is averaged over randomly warped views of the picture ("extending augment
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,34 +16,33 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
-from imagic_jax.errors import UserError
+from imagic_jax.metrics.clip import OPENAI, Preprocessing
+from imagic_jax.metrics.networks import open_pair
 from imagic_jax.models import CLIPModel
 from imagic_jax.models.clip_pair import unit
-from imagic_jax.typing import DType, Params, Tokens
-from imagic_jax.weights import load_part
-from imagic_jax.weights.pretrained_tokenizer import load_tokenizer
+from imagic_jax.typing import Params, Tokens
 
 ROTATION, SHIFT, DISTORTION, SHARE = 15.0, 0.1, 0.7, 0.7  # of the published code's warps
 _CORNERS = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32)
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A CLIP model and how its pictures are normalised: static."""
+    """A CLIP model and how its pictures are normalised: static.
+
+    Pictures are resized as they are, not by way of bytes: a gradient must pass.
+    """
 
     model: CLIPModel
-    mean: tuple[float, ...] = _CLIP_MEAN
-    std: tuple[float, ...] = _CLIP_STD
+    how: Preprocessing = OPENAI
 
     def embed(self, params: Params, pictures: Float[Array, "b s s 3"]) -> Float[Array, "b p"]:
         """Embeddings of length 1 of pictures in [-1, 1] of any size."""
-        size = self.model.config.vision.image_size
+        size = self.how.size
         if pictures.shape[1] != size:
             shape = (pictures.shape[0], size, size, 3)
             pictures = jax.image.resize(pictures, shape, "linear", antialias=True)
-        mean, std = (jnp.asarray(a, pictures.dtype) for a in (self.mean, self.std))
+        mean, std = (jnp.asarray(a, pictures.dtype) for a in (self.how.mean, self.how.std))
         pixels = ((pictures + 1) / 2 - mean) / std
         seen: Any = self.model.apply({"params": params}, pixels, method="encode_image")
         return unit(seen.image_embeds)
@@ -58,26 +56,18 @@ class Scorer(NamedTuple):
     text: Float[Array, "1 p"]  # of length 1; zeros for the empty text, from which nothing is far
 
 
-def open_scorer(folder: str | Path, text: str, dtype: DType = jnp.float32) -> Scorer:
-    """Reads a `CLIPModel` folder with its tokenizer, and the text.
+def open_scorer(folder: str | Path, text: str) -> Scorer:
+    """Reads a CLIP pair (`networks.open_pair`), and the text.
 
     Raises:
-        UserError: the folder holds another network.
-        weights.WeightsError, TokenizerError: a file is missing or broken.
+        weights.WeightsError, TokenizerError: a file is missing or broken, or it is another network.
     """
-    folder = Path(folder)
-    model, params = load_part(folder, dtype=dtype)
-    if not isinstance(model, CLIPModel):
-        raise UserError(f"--clip: {folder} is no CLIPModel with both towers")
-    ids, _ = load_tokenizer(folder)([text])
+    pair = open_pair(Path(folder))
     if text.strip():
-        embedding = _read(model, params, jnp.asarray(ids))
+        embedding = _read(pair.module, pair.params, pair.tokenize([text]))
     else:
-        embedding = jnp.zeros((1, model.config.projection_dim), jnp.float32)
-    config = folder / "preprocessor_config.json"
-    said = json.loads(config.read_text()) if config.is_file() else {}
-    mean, std = said.get("image_mean", _CLIP_MEAN), said.get("image_std", _CLIP_STD)
-    return Scorer(Reader(model, tuple(mean), tuple(std)), params, embedding)
+        embedding = jnp.zeros((1, pair.module.config.projection_dim), jnp.float32)
+    return Scorer(Reader(pair.module, pair.how), pair.params, embedding)
 
 
 @functools.partial(jax.jit, static_argnums=0)

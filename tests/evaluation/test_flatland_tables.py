@@ -57,6 +57,14 @@ def test_anchors_come_first_and_methods_in_their_order(results):
     assert {c.method for c in results.costs} == set(order[2:])
 
 
+def test_what_a_method_was_given_stands_beside_it():
+    rows = [made_up.row(method=m, part="validation") for m in ("imagic", "ddib")]
+    found = flatland_report.results(rows, "validation", **FAST)
+    head, body = flatland_report.grids(found)["What the reader says"]
+    assert head[:2] == ["method", "given besides"]
+    assert {row[0]: row[1] for row in body} == {"imagic": "", "ddib": "source text"}
+
+
 def test_an_interval_holds_its_estimate(results):
     for line in results.factors:
         for interval in line.cells.values():

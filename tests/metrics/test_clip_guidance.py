@@ -6,7 +6,6 @@ import numpy as np
 import published
 import pytest
 
-from imagic_jax.errors import UserError
 from imagic_jax.metrics import clip_guidance
 from imagic_jax.metrics.clip_guidance import open_scorer, spherical_distance, warp
 from imagic_jax.weights import WeightsError
@@ -88,5 +87,5 @@ def test_other_folders_are_refused(tmp_path, folder):
     with pytest.raises(WeightsError):
         open_scorer(tmp_path / "nowhere", "a dog")
     published._part(tmp_path / "tower", "clip_text_sd1", 1)
-    with pytest.raises(UserError, match="no CLIPModel"):
+    with pytest.raises(WeightsError, match="no CLIP pair"):
         open_scorer(tmp_path / "tower", "a dog")
