@@ -216,6 +216,14 @@ def guided_step(
     return landed + steps.ddpm_posterior(p, x, level, learned).variance * gradient
 
 
+def check(config: Config, sampling: Sampling, clip: bool) -> None:
+    """See `Method.check`."""
+    del sampling
+    ranking.check(config.candidates, clip)
+    if config.views < 1:
+        raise UserError(f"CLIP needs at least 1 view of the picture, got {config.views}")
+
+
 def render(
     cascade: Cascade,
     params: Params,
@@ -231,9 +239,7 @@ def render(
     blend = not isinstance(config, LocalConfig)
     name = (METHOD if blend else LOCAL).name
     mask, scorer = mask_of(inputs, name), clip_of(inputs, name)
-    ranking.check(config.candidates, scorer)
-    if config.views < 1:
-        raise UserError(f"CLIP needs at least 1 view of the picture, got {config.views}")
+    check(config, sampling, True)
     stage, total = cascade.stages[0], sampling.steps[0]
     whole = contracts.mask_at((mask > 0).astype(mask.dtype), stage.size)
     guide = Guide(scorer.params, scorer.text, resize(inputs.image, stage.size), whole, _of(config))
@@ -319,6 +325,7 @@ METHOD = Method(
     fit=no_fit,
     render=render,
     cost=_cost,
+    check=check,
 )
 LOCAL = Method(
     name="local_clip_guided",
@@ -332,5 +339,6 @@ LOCAL = Method(
     fit=no_fit,
     render=render,
     cost=_cost,
+    check=check,
     keeps_outside=False,
 )

@@ -159,6 +159,14 @@ def restored(
     return jax.lax.map(one, (z, drawn))
 
 
+def check(config: Config, sampling: Sampling, clip: bool) -> None:
+    """See `Method.check`."""
+    del sampling
+    ranking.check(config.candidates, clip)
+    if config.shrinking < 0:
+        raise UserError(f"shrinking counts wider masks, 0 for none; got {config.shrinking}")
+
+
 def render(
     cascade: Cascade,
     params: Params,
@@ -172,10 +180,8 @@ def render(
     """See `Method.render`. The same seed starts from the same noise at every strength."""
     del fit
     mask = mask_of(inputs, METHOD.name)
-    if config.shrinking < 0:
-        raise UserError(f"shrinking counts wider masks, 0 for none; got {config.shrinking}")
+    check(config, sampling, inputs.clip is not None)
     whole = (mask > 0).astype(mask.dtype)
-    ranking.check(config.candidates, inputs.clip)
     stage, scale, steps = cascade.stages[0], sampling.guidance[0], sampling.steps[0]
     finish = functools.partial(decoded, stage, params["stages"][0])
     if config.restore_steps and len(params["stages"][0]) > 1:  # pixels lose nothing
@@ -229,4 +235,5 @@ METHOD = Method(
     fit=no_fit,
     render=render,
     cost=_cost,
+    check=check,
 )

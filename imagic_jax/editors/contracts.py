@@ -85,6 +85,8 @@ class Method:
             changes nothing in the base stage (`same_for_every_seed`).
         cost: (config, sampling, strength) -> Cost. Raises UserError where the strength is out of
             range, so it is asked before anything else.
+        check: (config, sampling, whether CLIP is there) -> None. Raises UserError where these do
+            not go together; asked, as `cost` is, before anything else.
         refuses: why it cannot work on a cascade, in a sentence, or None.
         keeps_outside: whether what is outside of a mask stays the input's own, to the bit.
     """
@@ -101,6 +103,7 @@ class Method:
     fit: Callable[..., Any]
     render: Callable[..., Pictures]
     cost: Callable[[Any, Sampling, float], Cost]
+    check: Callable[[Any, Sampling, bool], None] = lambda config, sampling, clip: None
     refuses: Callable[[Cascade], str | None] = lambda cascade: None
     keeps_outside: bool = True
 

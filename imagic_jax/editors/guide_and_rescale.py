@@ -253,6 +253,20 @@ def fit(
     return fit_under(cascade, params, inputs, text, config.convention, sampling)
 
 
+def check(config: Config, sampling: Sampling, clip: bool = False) -> None:
+    """See `Method.check`."""
+    del clip
+    if sampling.guidance[0] is None:
+        raise UserError(
+            f"{METHOD.name} is measured by text guidance: give the base stage a guidance above 1"
+        )
+    if not 0 <= config.low <= config.high:
+        raise UserError(
+            f"the guiders' norm is kept between low and high, but low={config.low:g} and"
+            f" high={config.high:g}"
+        )
+
+
 def render(
     cascade: Cascade,
     params: Params,
@@ -264,16 +278,8 @@ def render(
     seeds: Sequence[int],
 ) -> Pictures:
     """See `Method.render`; the strengths are values of `guided`."""
+    check(config, sampling)
     source, scale = source_of(inputs, METHOD.name)[0], sampling.guidance[0]
-    if scale is None:
-        raise UserError(
-            f"{METHOD.name} is measured by text guidance: give the base stage a guidance above 1"
-        )
-    if not 0 <= config.low <= config.high:
-        raise UserError(
-            f"the guiders' norm is kept between low and high, but low={config.low:g} and"
-            f" high={config.high:g}"
-        )
     stage, count = cascade.stages[0], sampling.steps[0]
     levels = grid(stage.schedule, count)
 
@@ -283,7 +289,7 @@ def render(
             params["stages"][0],
             fit,
             (source, inputs.target[0], inputs.null[0]),
-            _traced(config, scale),
+            _traced(config, scale or 1.0),
             levels,
             jnp.int32(share_of(count, strength, METHOD.knob)),
             how=_compared(config),
@@ -312,5 +318,6 @@ METHOD = Method(
     fit=fit,
     render=render,
     cost=_cost,
+    check=check,
     refuses=attention.refuses,
 )

@@ -108,6 +108,12 @@ def _scale(sampling: Sampling) -> Float[Array, ""]:
     return jnp.float32(sampling.guidance[0])
 
 
+def check(config: Config, sampling: Sampling, clip: bool = False) -> None:
+    """See `Method.check`."""
+    del config, clip
+    _scale(sampling)
+
+
 def fit(
     cascade: Cascade,
     params: Params,
@@ -182,4 +188,5 @@ METHOD = Method(
     fit=fit,
     render=render,
     cost=cost,
+    check=check,
 )

@@ -24,7 +24,7 @@ def candidate_seeds(seeds: Sequence[int], count: int) -> list[int]:
     ]
 
 
-def check(candidates: int, scorer: Scorer | None) -> None:
+def check(candidates: int, clip: bool) -> None:
     """Makes sure that candidates can be ranked.
 
     Raises:
@@ -32,7 +32,7 @@ def check(candidates: int, scorer: Scorer | None) -> None:
     """
     if candidates < 1:
         raise UserError(f"candidates must be at least 1, got {candidates}")
-    if candidates > 1 and scorer is None:
+    if candidates > 1 and not clip:
         raise UserError(
             f"{candidates} candidates for each seed are ranked by a CLIP model, and none is beside"
             " this model (--clip=FOLDER); set candidates to 1 to draw without one"

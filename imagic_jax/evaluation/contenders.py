@@ -321,6 +321,7 @@ def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Conten
         raise UserError(f"--methods: {method.name}: {reason}")
     clip = clip_for(method, None, loaded.cascade.name) if "clip" in method.needs else None
     config, sampling = method.config(), settings.sampling
+    method.check(config, sampling, clip is not None)
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
         clock, model = _Clock(), (loaded.cascade, loaded.params)

@@ -114,7 +114,7 @@ class MethodWork:
         why = self.method.refuses(opened.cascade)
         if why is not None:
             raise UserError(f"--method={self.name} cannot work on {opened.card['name']}: {why}")
-
+        self.method.check(self.config, self.settings.sampling, self.clip is not None)
         if self.inverted_in is None:
             self._words(opened.cascade)  # a word that is in no text fails before anything is read
         steps = self.settings.sampling.steps[0]

@@ -238,6 +238,23 @@ COMPARE = ["compare", "--image={good}", "--text=a dog"]
             [*METHOD, "--method=prompt_to_prompt", "--source_text=a cat", "--emphasis=wolf=2"],
             "no word 'wolf'",
         ),
+        (
+            [*METHOD, "--method=guide_and_rescale", "--source_text=a cat", "--guidance=1"],
+            "give the base stage a guidance above 1",
+        ),
+        (
+            [*METHOD, "--method=null_text", "--source_text=a cat", "--guidance=1"],
+            "is about guidance",
+        ),
+        (
+            [
+                *METHOD,
+                "--method=blended_latent",
+                "--mask={mask}",
+                "--config.methods.blended_latent.candidates=2",
+            ],
+            "ranked by a CLIP model",
+        ),
         ([*METHOD, "--method=sdedit", "--config.methods.sdedti.strength=1"], "methods.sdedit"),
         (
             [*METHOD, "--method=sdedit", "--config.methods.sdedit.strenght=1"],
