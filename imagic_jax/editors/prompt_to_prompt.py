@@ -59,7 +59,8 @@ class Config:
     """What is kept, and for how long.
 
     Attributes:
-        cross_replace, self_replace: shares of the steps, 0..1, from the noisiest.
+        cross_replace, self_replace: shares of the steps, 0..1, from the noisiest. The first is
+            what trades the picture for the text (section 3.2 there: tau).
         finest: self-attention is kept on grids of up to this share of x_t's side: 0.25 in the first
             code (16 of 64), 0.5 in the later one.
         away: what guidance leads away from: "source" (negative-prompt inversion) or "null".
@@ -215,7 +216,7 @@ def render(
     strengths: Sequence[float],
     seeds: Sequence[int],
 ) -> Pictures:
-    """See `Method.render`; the strengths are values of `self_replace`."""
+    """See `Method.render`; the strengths are values of `cross_replace`."""
     source = source_of(inputs, METHOD.name)[0]
     if inputs.words is None:
         raise UserError(f"{METHOD.name} needs to know which words belong together (words.align)")
@@ -234,8 +235,8 @@ def render(
             jax.tree.map(jnp.asarray, words),
             jnp.float32(1.0 if scale is None else scale),
             levels,
-            jnp.int32(share_of(count, config.cross_replace, "cross_replace")),
             jnp.int32(share_of(count, strength, METHOD.knob)),
+            jnp.int32(share_of(count, config.self_replace, "self_replace")),
             guided=scale is not None,
             finest=config.finest,
             place=bool(words.place.any()),
@@ -266,7 +267,7 @@ METHOD = Method(
     summary="draws the picture again beside its edit, which keeps the attention of the source text",
     needs=frozenset({"source text", "words", "attention"}),
     config=Config,
-    knob="self_replace",
+    knob="cross_replace",
     strengths=tuple(round(1 - 0.1 * i, 2) for i in range(11)),
     fit=fit,
     render=render,

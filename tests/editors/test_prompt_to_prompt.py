@@ -137,7 +137,7 @@ def test_renders_the_same_for_every_seed_and_compiles_once(model):
     other = prepared(model, "a now", "a red now")[0]
     with counted() as seen:
         p2p.render(
-            *args[:2], other, found, dataclasses.replace(config, cross_replace=0.5), sampling,
+            *args[:2], other, found, dataclasses.replace(config, self_replace=0.5), sampling,
             [0.5], [3],
         )  # fmt: skip
     assert seen.programs == 0
