@@ -6,7 +6,7 @@ Writes validation pictures of the Flatland benchmark and a list of them, edits t
 `image:4` in a process that is killed (SIGKILL) while its second group is being worked on, gives the
 same command again, and edits every picture by itself on one device. Says how many programs were
 compiled, whether anything that was finished was touched again, and whether all arrays of the fits
-and all pictures agree to the bit. Schedules are short, because bits do not depend on them.
+and all pictures agree to the bit (at equal numbers of threads). Schedules are short, because bits do not depend on them.
 """
 
 import json
@@ -73,9 +73,11 @@ def command(out: Path, path: Path, devices: int) -> subprocess.Popen:
         arguments.append(f"--config.tuning.sr1.steps={steps}")
     told = os.environ.get("XLA_FLAGS", "")
     simulated = f"{told} --xla_force_host_platform_device_count={devices}"
+    # NPROC: as many threads in both, on which the order of XLA's sums on a CPU depends
+    settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated, "NPROC": str(_DEVICES.value)}
     return subprocess.Popen(
         [sys.executable, "-c", RUN, *arguments],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated},
+        env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -21,7 +21,8 @@ def start(devices, *arguments):
     simulated = f"{told} --xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-c", RUN, "edit", *map(str, arguments)],
-        env={**os.environ, "XLA_FLAGS": simulated},
+        # as many threads in all: the order of XLA's sums on a CPU depends on them
+        env={**os.environ, "XLA_FLAGS": simulated, "NPROC": "4"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
