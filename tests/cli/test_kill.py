@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -36,6 +37,16 @@ def run(folder, flags, delay=0.0):
     arguments = [sys.executable, "-c", RUN, str(delay), "edit", f"--out={folder}", *flags]
     done = subprocess.run(arguments, timeout=900, capture_output=True, text=True)
     return done.returncode, 0.0 if done.returncode else float(done.stdout.split()[-1])
+
+
+def kill_when(happened, folder, flags):
+    """One attempt, killed when `happened()`."""
+    arguments = [sys.executable, "-c", RUN, "0", "edit", f"--out={folder}", *flags]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
+        while not happened():
+            assert job.poll() is None
+            time.sleep(0.05)
+        job.kill()
 
 
 def same(a, b):
@@ -108,19 +119,21 @@ def test_a_killed_list_redoes_nothing_that_was_finished(
     devices = " --xla_force_host_platform_device_count=2"
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "") + devices)
     assert run(tmp_path / "whole", flags)[0] == 0
-    code, length = run(tmp_path / "warm", flags)
-    assert code == 0
-    rng, times, codes = random.Random(2), {}, []
-    for share in (rng.uniform(0.7, 0.9), rng.uniform(0.1, 0.3), 0.0):  # 0: to the end
-        code, _ = run(tmp_path / "killed", flags, share * length)
-        codes.append(code)
-        done = {p.parent.name: p.stat().st_mtime_ns for p in _results(tmp_path / "killed")}
-        assert done  # the first two pictures
-        assert times.items() <= done.items()
-        times = done
-    assert codes == [-9, -9, 0]
+    folder = tmp_path / "killed"
+    kill_when(lambda: len(_results(folder)) >= 2, folder, flags)  # the first two pictures
+    first = _times(folder)
+    assert run(folder, flags, 1.0)[0] == -9  # while it finds out where it was
+    assert _times(folder) == first
+    assert run(folder, flags)[0] == 0
+    assert len(first) < 4 == len(_times(folder))
+    assert first.items() <= _times(folder).items()
     for path in _results(tmp_path / "whole"):
         same(path.parent, tmp_path / "killed" / path.parent.name)
+
+
+def _times(folder):
+    """When every finished picture was finished."""
+    return {p.parent.name: p.stat().st_mtime_ns for p in _results(folder)}
 
 
 def _results(folder):
