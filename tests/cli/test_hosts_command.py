@@ -47,6 +47,7 @@ def test_two_processes_with_two_devices_make_the_bits_of_one_with_four(
     jobs.append(start(4, *flags, f"--out={tmp_path / 'one'}", "--mesh=image:4"))
     told = [job.communicate(timeout=1800) for job in jobs]
     assert [job.returncode for job in jobs] == [1, 0, 1], told  # the broken line is the first's
+    assert not any("Traceback" in errors for _, errors in told), told
     summaries = [
         json.loads((tmp_path / n / "summary.json").read_text())["counts"] for n in ("one", "two")
     ]
