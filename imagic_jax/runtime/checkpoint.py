@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import itertools
 import os
 import re
 import time
@@ -19,6 +20,7 @@ from imagic_jax.runtime.paths import AnyPath
 
 _LEAST = 20.0  # seconds between checkpoints where the user says nothing
 _SHARE = 0.05  # of the time that saving may take then
+_SAVES = 2**40  # more than any process makes
 
 
 class NoRoom(UserError):
@@ -179,6 +181,7 @@ def parse_save_every(text: str) -> tuple[int | None, float | None]:
 def own_process() -> Any:
     """Orbax's options for a process that saves its own pictures and waits for no other."""
     import orbax.checkpoint as ocp
+    from orbax.checkpoint._src.futures import synchronization
     from orbax.checkpoint._src.serialization import type_handlers
 
     # Orbax lets process 0 alone write NumPy arrays, whatever the options say, and arrays on the
@@ -186,6 +189,12 @@ def own_process() -> Any:
     writer: Any = types.SimpleNamespace(process_index=lambda: 0)
     type_handlers.multihost = writer
     me = jax.process_index()
+    # It numbers saves alike in all processes, and takes down the signals of a number that one of
+    # them is done with: another one would wait for them in vain. So each counts from elsewhere.
+    ids, first = synchronization.OperationIdGenerator, me * _SAVES
+    if int(ids.get_current_operation_id()) < first:
+        ids._operation_id_counter = itertools.count(first)
+        ids.next_operation_id()
     return ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
     )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagic_jax.runtime.checkpoint import Checkpoints
+from imagic_jax.runtime.checkpoint import Checkpoints, own_process
 from imagic_jax.runtime.compilation import counted
 
 STATE = {
@@ -63,3 +63,22 @@ def test_going_on_from_a_checkpoint_compiles_nothing(tmp_path):
     with counted() as compiled:
         step(back)
     assert compiled.programs == 0
+
+
+def test_processes_number_their_saves_apart(monkeypatch):
+    """Orbax's signals carry a save's number alone, on one board for all processes."""
+    from orbax.checkpoint._src.futures import synchronization
+    from orbax.checkpoint._src.serialization import type_handlers
+
+    ids = synchronization.OperationIdGenerator
+    monkeypatch.setattr(type_handlers, "multihost", type_handlers.multihost)
+    for name in ("_operation_id", "_operation_id_counter"):
+        monkeypatch.setattr(ids, name, getattr(ids, name))
+    seen = []
+    for process in (0, 1, 2):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        for _ in range(3):  # several times in one process: the numbers go on
+            own_process()
+            seen.append(ids.next_operation_id())
+    assert len(set(seen)) == 9
+    assert [n // 2**40 for n in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
