@@ -19,6 +19,7 @@ from imagic_jax.errors import UserError
 from imagic_jax.jobs.presets import example
 
 ALL = "all"
+TEXT = "{text}"  # in a concept: the picture's own
 
 
 def define(values: flags.FlagValues) -> None:
@@ -120,13 +121,14 @@ def _cases(values: flags.FlagValues, config: Any) -> tuple[Any, ...]:
                 f"--{flag} is given {len(given)} times for {len(images)} pictures: give one for"
                 " each --image, in the same order"
             )
-    wanted = concepts.parse(values.concept)
     cases = []
     for i, image in enumerate(images):
         pictures.load_source(image, 64, values.crop)  # a bad picture fails before JAX is started
         source = method_flags.checked_source(values.source_text[i]) if values.source_text else ""
         mask = method_flags.mask_source(values.mask[i]) if values.mask else None
-        cases.append(Case(image, checked_text(texts[i]), source, mask, wanted))
+        text = checked_text(texts[i])
+        wanted = concepts.parse([c.replace(TEXT, text) for c in values.concept])
+        cases.append(Case(image, text, source, mask, wanted))
     return tuple(cases)
 
 
@@ -232,8 +234,9 @@ COMMAND = Command(
     usage=(
         "Runs every method on every picture and writes one self-contained page with all results,"
         " their numbers and times side by side. A method is given of source text, mask and"
-        " concepts what it uses. Every edit is a folder as `imagic edit` leaves it; what is"
-        " finished is kept when the same command is given again."
+        " concepts what it uses; {text} in a concept stands for the picture's text. Every edit is a"
+        " folder as `imagic edit` leaves it; what is finished is kept when the same command is"
+        " given again."
     ),
     define=define,
     main=main,

@@ -178,6 +178,19 @@ def test_comparing_makes_one_page_and_keeps_what_is_finished(imagic, flags, mask
     assert times == {p: p.stat().st_mtime_ns for p in times}
 
 
+@pytest.mark.slow
+def test_a_concept_may_be_each_pictures_own_text(imagic, preset, picture, tmp_path):
+    given = [f"--image={picture}", "--text=a dog", f"--image={picture}", "--text=a red cat"]
+    line = ["compare", f"--config={preset}", *given, "--methods=ledits_pp", "--sweep=1", "--out=c"]
+    code, _, err = imagic(*line, "--concept=+{text}:threshold=.5")
+    assert code == 0, err
+    told = [
+        json.loads(p.read_text())["concepts"]
+        for p in sorted((tmp_path / "c").glob("*/ledits_pp/result.json"))
+    ]
+    assert told == [["+a dog:threshold=0.5"], ["+a red cat:threshold=0.5"]]
+
+
 def test_methods_are_listed_with_needs_costs_and_presets(imagic, preset):
     code, out, err = imagic("methods", f"--config={preset}")
     assert code == 0, err
