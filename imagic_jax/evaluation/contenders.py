@@ -367,9 +367,12 @@ def _inputs(method: Method, loaded: Loaded, item: Item) -> Inputs:
 
 
 def _concepts(loaded: Loaded, item: Item) -> tuple[Concept, ...]:
-    """The concepts of an edit: towards the target text."""
-    texts = (ConceptText(item.text, 1.0, {"threshold": CONCEPT_THRESHOLD}),)
-    return tuple(c.encoded(loaded.cascade, _texts(loaded, c.text)[0]) for c in texts)
+    """The concept of an edit: its target text, which is placed by the words that the source text
+    lacks. An article is read nearly everywhere but where the subject is."""
+    text = ConceptText(item.text, 1.0, {"threshold": CONCEPT_THRESHOLD})
+    concept = text.encoded(loaded.cascade, _texts(loaded, item.text)[0])
+    new = align(loaded.cascade, item.source_text, item.text, mode="refine").own
+    return (concept._replace(tokens=jnp.asarray(new)[None]) if new.any() else concept,)
 
 
 def _edit_mask(item: Item, size: int) -> jax.Array:
