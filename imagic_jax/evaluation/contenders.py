@@ -331,8 +331,11 @@ def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Conten
             inputs = inputs._replace(clip=open_scorer(clip, item.text))
         fit = clock.measure("fit", lambda: method.fit(*model, inputs, config, sampling, key))
 
+        # methods that draw noise draw one strength at a time: a batch for more seeds is padding
+        few = dataclasses.replace(sampling, batch=min(sampling.batch, len(seeds)))
+
         def drawn() -> np.ndarray:
-            base = method.render(*model, inputs, fit, config, sampling, strengths, seeds)
+            base = method.render(*model, inputs, fit, config, few, strengths, seeds)
             return enlarge(*model, inputs, base, seeds, sampling, keep=method.keeps_outside)
 
         pictures = clock.measure("render", drawn)
