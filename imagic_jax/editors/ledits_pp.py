@@ -10,6 +10,11 @@ Brack et al. 2024, arXiv:2311.16711, section 3.
 While much noise is left (t above 4/5 of the way) M1 works alone. There is no target text in the
 base stage; stages behind it draw the edited picture larger under the target text. Where text and
 pixels share one softmax (Imagen, DeepFloyd IF) M1 reads the text's part of it.
+
+lambda is the share of the picture that is left alone, whatever its size: on the small grids of the
+Flatland models the usual 0.9 leaves M1 six cells of 8 x 8, and both masks together next to nothing;
+0.5 suits them. M1 is the sum over a concept's words, so an article, which those models read
+everywhere but where the subject is, moves it away: "glasses", not "a pair of glasses".
 """
 
 import dataclasses
