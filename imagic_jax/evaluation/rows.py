@@ -1,18 +1,27 @@
 """Lines of JSON that are written as a run goes, and read again after it was killed."""
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from imagic_jax.errors import UserError
 from imagic_jax.jobs import output
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file, up to the first that was torn; none if there is no file."""
+    """The whole lines of a file, up to the first that was torn; none if there is no file.
+
+    A file that was put away by gzip, PATH.gz, is read in its place.
+
+    Raises:
+        UserError: that one is broken.
+    """
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in _text(path).splitlines():
         try:
             row = json.loads(line)
         except ValueError:
@@ -21,6 +30,16 @@ def read(path: Path) -> list[dict[str, Any]]:
             break
         found.append(row)
     return found
+
+
+def _text(path: Path) -> str:
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        return gzip.decompress(packed.read_bytes()).decode() if packed.is_file() else ""
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{packed} cannot be read ({error})") from error
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

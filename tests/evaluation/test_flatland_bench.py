@@ -1,5 +1,6 @@
 """The runner: what is drawn and scored once stays, whatever happens to the run; then the pages."""
 
+import gzip
 import json
 import re
 
@@ -102,6 +103,19 @@ def test_every_picture_has_a_row_that_says_where_it_is_from(finished, chosen):
     )
     assert set(needed.split()) <= set(right[0])
     assert right[0]["noise_seed"] in chosen["validation"][0].seeds(1)
+
+
+def test_rows_that_were_put_away_are_read_again(tmp_path):
+    path = tmp_path / bench.ROWS
+    rows.write(path, [{"a": 1}, {"b": float("nan")}])
+    plain = rows.read(path)
+    packed = tmp_path / f"{bench.ROWS}.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert rows.read(path) == plain == [{"a": 1}, {"b": None}]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UserError, match="cannot be read"):
+        rows.read(path)
 
 
 def test_results_and_pages_come_from_the_rows_alone(finished):
