@@ -30,6 +30,7 @@ from imagic_jax.evaluation.scoring import to_reading_size
 from imagic_jax.flatland.counterfactuals import background_mask
 from imagic_jax.jobs.compare import spread
 from imagic_jax.jobs.concepts import ConceptText
+from imagic_jax.jobs.imagic_work import cost as evaluations
 from imagic_jax.jobs.models import clip_for
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.metrics.clip_guidance import open_scorer
@@ -47,7 +48,8 @@ TEXT_ONLY = "text_only"
 
 
 class Cost(NamedTuple):
-    """What one item cost; evaluations are pictures that pass through the base's UNet."""
+    """What one item cost; evaluations are pictures that pass through the base's UNet, where a
+    gradient counts as two further ones."""
 
     fit_s: float  # seconds before anything is drawn, without compiling
     render_s: float  # seconds per picture drawn
@@ -212,16 +214,9 @@ def _texts(loaded: Loaded, text: str) -> tuple[Cond, ...]:
     return loaded.cascade.text.encode(loaded.params["text"], [text])
 
 
-def _fit_evaluations(settings: EditSettings) -> tuple[int, int]:
-    """(gradient steps, evaluations) of the base in one fit."""
-    parts = [settings.embedding, settings.tuning[0]]
-    steps = [p.steps for p in parts if p is not None]
-    return sum(steps), sum(p.steps * p.batch for p in parts if p is not None)
-
-
-def _drawing_evaluations(settings: EditSettings) -> int:
-    sampling = settings.sampling
-    return sampling.steps[0] * (1 if sampling.guidance[0] is None else 2)
+def _gradient_steps(settings: EditSettings) -> int:
+    """Of the base in one fit."""
+    return sum(p.steps for p in (settings.embedding, settings.tuning[0]) if p is not None)
 
 
 def _imagic(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
@@ -238,7 +233,7 @@ def _imagic(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
             ),
         )
         count = len(seeds) * len(strengths)
-        cost = clock.cost(count, *_fit_evaluations(settings), _drawing_evaluations(settings))
+        cost = clock.cost(count, _gradient_steps(settings), *evaluations(settings))
         return Outcome(to_reading_size(drawn), cost)
 
     strengths = tuple(round(most * i / (STEPS - 1), 4) for i in range(STEPS))
@@ -258,7 +253,8 @@ def _no_embedding(loaded: Loaded, settings: EditSettings) -> Contender:
             for w in strengths
         ]
         count = len(seeds) * len(strengths)
-        cost = clock.cost(count, *_fit_evaluations(settings), 2 * settings.sampling.steps[0])
+        evaluated = evaluations(settings).fit, 2 * settings.sampling.steps[0]
+        cost = clock.cost(count, _gradient_steps(settings), *evaluated)
         return Outcome(to_reading_size(np.stack(rows)), cost)
 
     return Contender(
@@ -291,7 +287,7 @@ def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:
         drawn = clock.measure(
             "render", lambda: generate(loaded.cascade, stages, conds, null, seeds, sampling)
         )
-        cost = clock.cost(len(seeds), 0, 0, _drawing_evaluations(settings))
+        cost = clock.cost(len(seeds), 0, 0, evaluations(settings).render)
         return Outcome(to_reading_size(drawn[None]), cost)
 
     strength = settings.sampling.guidance[0] or 1.0

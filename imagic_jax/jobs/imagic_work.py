@@ -159,12 +159,13 @@ def facts(
 
 
 def cost(settings: EditSettings) -> Cost:
-    """Model evaluations of an edit on the base; those of the fit, one per draw, with gradients."""
+    """Model evaluations of an edit on the base: three for each draw of the fit, with its gradient
+    (see `contracts.Cost`)."""
     tuning = settings.tuning[0]
-    fit = settings.embedding.steps * settings.embedding.batch
-    fit += tuning.steps * tuning.batch if tuning is not None else 0
+    draws = settings.embedding.steps * settings.embedding.batch
+    draws += tuning.steps * tuning.batch if tuning is not None else 0
     guided = settings.sampling.guidance[0] is not None
-    return Cost(fit, settings.sampling.steps[0] * (2 if guided else 1))
+    return Cost(3 * draws, settings.sampling.steps[0] * (2 if guided else 1))
 
 
 def check_tuning(opened: Opened, settings: EditSettings) -> None:
