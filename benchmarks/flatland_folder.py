@@ -29,10 +29,10 @@ def main(_) -> None:
     for name in ("originals", "ideal"):
         (out / name).mkdir(parents=True)
     for item in items("validation", _COUNT.value):
-        source, ideal = item.pictures(_SIZE.value)
+        source, ideals = item.pictures(_SIZE.value)
         name = f"{item.name}.png"
         save(source, out / "originals" / name)
-        save(ideal, out / "ideal" / output_name(name, item.text))
+        save(ideals[0], out / "ideal" / output_name(name, item.text))
         rows.append({"img_name": name, "target_text": item.text})
     (out / LIST).write_text(json.dumps(rows, indent=2) + "\n")
 
