@@ -42,6 +42,12 @@ _CURVES = (
 )
 
 
+def look(number: int) -> tuple[str, str]:
+    """Colour and marker of a line; where the colours begin again, they have other markers."""
+    round_, at = divmod(number, len(COLOURS))
+    return COLOURS[at], MARKERS[(at + round_) % len(MARKERS)]
+
+
 def style() -> Any:
     """The settings of all figures, as a context."""
     return matplotlib.rc_context(_STYLE)
@@ -71,7 +77,7 @@ def _ribbon(axes: Axes, sweep: Sweep, key: str, label: str, number: int, **line:
         middle.append(found.estimate)
         low.append(found.low)
         high.append(found.high)
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    colour, marker = look(number)
     axes.plot(grid, middle, color=colour, marker=marker, label=label, **line)
     axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
 
@@ -124,7 +130,7 @@ def plane(found: Mapping[str, Sweep], titles: Mapping[str, str]) -> Figure:
     for i, (method, sweep) in enumerate(found.items()):
         x = curves.mean_curve(sweep.values("preservation"))
         y = curves.mean_curve(sweep.values("read_success"))
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        colour, marker = look(i)
         axes.plot(x, y, color=colour, marker=marker, label=titles.get(method, method))
     axes.set(xlabel="other factors kept", ylabel="edit there", ylim=(-0.02, 1.02))
     figure.legend(loc="outside lower center", ncols=2)
@@ -179,6 +185,7 @@ def cost_against_quality(results: Results, titles: Mapping[str, str]) -> Figure:
     seconds = {line.method: line.cells for line in results.costs}
     methods = [line for line in results.factors if not line.method.startswith(PREFIX)]
     for i, line in enumerate(methods):
+        colour, marker = look(i)
         cost, joint = seconds[line.method], line.cells["joint"]
         error = [[joint.estimate - joint.low], [joint.high - joint.estimate]]
         spent = (
@@ -187,8 +194,7 @@ def cost_against_quality(results: Results, titles: Mapping[str, str]) -> Figure:
         )
         for a, x in zip(axes, spent, strict=True):
             a.errorbar(
-                max(x, 1e-2), joint.estimate, error, fmt=MARKERS[i % len(MARKERS)],
-                color=COLOURS[i % len(COLOURS)], capsize=2,
+                max(x, 1e-2), joint.estimate, error, fmt=marker, color=colour, capsize=2,
                 label=titles.get(line.method, line.method),
             )  # fmt: skip
     for a, label in zip(axes, ("seconds per edit", "model evaluations per edit"), strict=True):
