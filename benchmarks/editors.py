@@ -108,7 +108,9 @@ def pytorch(row: str) -> tuple[Edit, int]:
         "ledits_pp": "LEditsPPPipelineStableDiffusion",
         "edict": "DiffusionPipeline",
     }[row]
-    more = {"custom_pipeline": str(Path(_EDICT.value).resolve())} if row == "edict" else {}
+    more: dict[str, Any] = {}
+    if row == "edict":  # code of the user's own choice, by --edict
+        more = {"custom_pipeline": str(Path(_EDICT.value).resolve()), "trust_remote_code": True}
     solver = {"algorithm_type": "sde-dpmsolver++", "final_sigmas_type": "sigma_min"}
     second = row == "ledits_pp"
     kind = diffusers.DPMSolverMultistepScheduler if second else diffusers.DDIMScheduler

@@ -184,10 +184,10 @@ PIXEL_COLUMNS = (
 )
 COST_COLUMNS = (
     Column("fit (s)", "fit_s", "mean", 1),
-    Column("drawing (s per picture)", "render_s", "mean", 2),
+    Column("drawing (s per picture of the sweep)", "render_s", "mean", 2),
     Column("gradient steps", "gradient_steps", "mean", 0),
     Column("evaluations, fit", "fit_evaluations", "mean", 0),
-    Column("evaluations per picture", "render_evaluations", "mean", 0),
+    Column("evaluations per picture of the sweep", "render_evaluations", "mean", 0),
     Column("memory (MiB)", "memory_mib", "mean", 0),
 )
 #: Of what was edited back: everything is judged against the source.
