@@ -1,13 +1,12 @@
 """Does Guide-and-Rescale fit a TPU with every self-attention layer? Compiled without a TPU.
 
     pip install libtpu
-    python benchmarks/aot_editors.py --effort=-1 \
-        --json=benchmarks/results/aot/guide_and_rescale-sd15-v4-quick.json
+    python benchmarks/aot_editors.py --effort=-1 --json=guide_and_rescale-sd15-v4-quick.json
 
 The program is that of a whole edit on the base stage after the inversion: guided steps, with the
 gradient of the guiders' energy through the network, plain steps and decoding. Its memory is what
-the compiler reserves: weights, latents of the inversion and all temporaries. The floors are those of
-a whole edit; XLA counts the work of a loop once, so that its own counts are left out.
+the compiler reserves: weights, latents of the inversion and all temporaries. The floors are those
+of a whole edit; XLA counts the work of a loop once, so that its own counts are left out.
 """
 
 import dataclasses

@@ -109,7 +109,7 @@ def pytorch(row: str) -> tuple[Edit, int]:
         "edict": "DiffusionPipeline",
     }[row]
     more: dict[str, Any] = {}
-    if row == "edict":  # code of the user's own choice, by --edict
+    if row == "edict" and _EDICT.value:  # code of the user's own choice, by --edict
         more = {"custom_pipeline": str(Path(_EDICT.value).resolve()), "trust_remote_code": True}
     solver = {"algorithm_type": "sde-dpmsolver++", "final_sigmas_type": "sigma_min"}
     second = row == "ledits_pp"
