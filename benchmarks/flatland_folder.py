@@ -24,12 +24,16 @@ _SIZE = flags.DEFINE_integer("size", 128, "pixels per side")
 
 
 def main(_) -> None:
-    out = Path(_OUT.value)
+    write(Path(_OUT.value), _COUNT.value, _SIZE.value)
+
+
+def write(out: Path, count: int, size: int) -> None:
+    """Writes `count` validation items; of several ideal edits the first."""
     rows = []
     for name in ("originals", "ideal"):
         (out / name).mkdir(parents=True)
-    for item in items("validation", _COUNT.value):
-        source, ideals = item.pictures(_SIZE.value)
+    for item in items("validation", count):
+        source, ideals = item.pictures(size)
         name = f"{item.name}.png"
         save(source, out / "originals" / name)
         save(ideals[0], out / "ideal" / output_name(name, item.text))

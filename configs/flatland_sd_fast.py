@@ -1,7 +1,8 @@
-"""Imagic on the built-in latent model in a third of `flatland_sd`'s time, a fifteenth of the paper's.
+"""Imagic on the built-in latent model in a third of `flatland_sd`'s time.
 
-Fewer steps at higher rates, in both stages. Against `flatland_sd` it asks for a slightly smaller eta
-and keeps a little less of the picture; benchmarks/results/presets_flatland_sd has all three.
+That is a fifteenth of the paper's schedule: fewer steps at higher rates, in both stages. Against
+`flatland_sd` it asks for a slightly smaller eta and keeps a little less of the picture;
+benchmarks/results/presets_flatland_sd has all three.
 """
 
 from pathlib import Path

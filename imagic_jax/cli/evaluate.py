@@ -51,6 +51,13 @@ def define(values: flags.FlagValues) -> None:
     )
     switch("choose_eta", True, "score Imagic's pictures as --eta=auto would", flag_values=values)
     text("edit_back", "0", "N: flatland items that are also edited back", flag_values=values)
+    text(
+        "for_checks",
+        None,
+        "NAME,..: methods drawn on a few validation items alone, for the paper's findings",
+        flag_values=values,
+    )
+    text("check_items", "24", "N: those items", flag_values=values)
     switch("report_only", False, "make tables and figures from the saved rows", flag_values=values)
     text("out", None, "DIR: results (default: imagic_out/evaluate-SUITE-PART)", flag_values=values)
     public.define(values)

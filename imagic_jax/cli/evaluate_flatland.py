@@ -44,6 +44,7 @@ def run(
         with stop_flag() as stop, Reporter(values.quiet, every=30.0) as reporter:
             found, notes = _rows(values, config, suite, part, count, methods, out, reporter, stop)
     results = flatland_report.results(found, part, resamples=resamples)
+    results = flatland_pages.with_realism(results, out)
     text = flatland_report.write(results, notes, out)
     flatland_pages.write(results, notes, out)
     return text
@@ -75,6 +76,10 @@ def _rows(
     known = contenders.known_names()
     for name in methods:
         settings.choice(name, "--methods", known)
+    listed = settings.listed(values.for_checks, "--for_checks") if values.for_checks else []
+    for_checks = tuple(dict.fromkeys(n for n in listed if n not in methods))
+    for name in for_checks:
+        settings.choice(name, "--for_checks", known)
     strengths = settings.whole(
         values.strengths or contenders.STEPS, "--strengths", 1, contenders.STEPS
     )
@@ -116,6 +121,8 @@ def _rows(
         stamp=stamp,
         choose_eta=values.choose_eta,
         back=settings.whole(values.edit_back, "--edit_back", 0, 100_000),
+        for_checks=for_checks,
+        check_items=settings.whole(values.check_items, "--check_items", 1, 100_000),
     )
     ranked = extras.ranks_ideals_first(chosen[part])
     if ranked is not None:
@@ -126,7 +133,8 @@ def _rows(
         reporter.warn(note)
     if values.score_only:
         return flatland_bench.rescore(plan, out, reporter, stop), notes
-    runners = contenders.contenders(methods, opened.load(), checked, strengths)
+    every = [*methods, *for_checks]
+    runners = contenders.contenders(every, opened.load(), checked, strengths)
     return flatland_bench.run(plan, runners, out, reporter, stop), notes
 
 

@@ -48,7 +48,13 @@ def define(values: flags.FlagValues) -> None:
 
 def main(values: flags.FlagValues, suite: str) -> None:
     """Runs methods unless --score_only, scores, and prints the table."""
-    from imagic_jax.evaluation import measures, published, published_sheet, results
+    from imagic_jax.evaluation import (
+        measures,
+        published,
+        published_differences,
+        published_sheet,
+        results,
+    )
     from imagic_jax.evaluation import published_table as tables
     from imagic_jax.jobs import output, settings
     from imagic_jax.runtime.progress import Reporter
@@ -84,16 +90,21 @@ def main(values: flags.FlagValues, suite: str) -> None:
         )
     table = tables.lines(rows, known, choose)
     kinds = tables.by_type(rows, known)
+    apart = published_differences.differences(rows, known)
     named = tables.problems(benchmark, rows, [*wrong, *strange])
     text = tables.markdown(benchmark, table, known, choose, size, named, scores.missing)
     if told:
         text += "\n\nGiven besides picture and target text:\n\n" + "\n".join(told)
+    if apart:
+        text += "\n\n" + published_differences.markdown(apart, known)
     if kinds:
         text += "\n\n" + tables.kinds_table(kinds, known)
     sheet = published_sheet.sheet(benchmark, those, rows, known[0])
     output.save_picture(sheet, out / "sheet.png")
     output.write_text(out / "table.md", text + "\n")
-    output.write_text(out / "table.json", json.dumps(_record(table, kinds, named), indent=2) + "\n")
+    output.write_text(
+        out / "table.json", json.dumps(_record(table, kinds, apart, named), indent=2) + "\n"
+    )
     print(text)
     print(f"\nlook at {out}")
 
@@ -165,7 +176,9 @@ def _results(asked: str | None, image: Path, data: Path, methods: Sequence[str])
     return {m: Path(named[m]) for m in methods}
 
 
-def _record(table: Sequence[Any], kinds: Sequence[Any], named: Any) -> dict[str, Any]:
+def _record(
+    table: Sequence[Any], kinds: Sequence[Any], apart: Sequence[Any], named: Any
+) -> dict[str, Any]:
     from imagic_jax.evaluation import rows
 
     def line(one: Any) -> dict[str, Any]:
@@ -174,5 +187,13 @@ def _record(table: Sequence[Any], kinds: Sequence[Any], named: Any) -> dict[str,
         return {"name": one.name, "items": one.items, "best_of": one.best_of, **values}
 
     return rows.plain(
-        {"table": [line(t) for t in table], "by_type": [line(k) for k in kinds], "problems": named}
+        {
+            "table": [line(t) for t in table],
+            "differences": [
+                {"name": d.name, "values": {i: v._asdict() for i, v in d.values.items()}}
+                for d in apart
+            ],
+            "by_type": [line(k) for k in kinds],
+            "problems": named,
+        }
     )

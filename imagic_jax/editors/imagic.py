@@ -318,6 +318,8 @@ def fit(
     embedding: EmbeddingConfig,
     tuning: Sequence[TuningConfig | None],
     key: PRNGKeyArray,
+    *,
+    embedded: LoopState | None = None,
 ) -> Fit:
     """Stages A and B of the whole cascade, one after the other.
 
@@ -328,6 +330,7 @@ def fit(
         embedding: stage A, on the base.
         tuning: stage B per stage; None leaves that stage as it is.
         key: of the whole fit.
+        embedded: where stage A goes on; None starts at the target.
     """
     fits = []
     for i, stage in enumerate(cascade.stages):
@@ -335,7 +338,9 @@ def fit(
         picture = picture_for(stage, p, image)
         cond, e_opt, delta = target[i], None, None
         if i == 0:
-            state = embed(stage, p, picture, cond, embedding, stage_key(key, "embed", i))
+            state = embed(
+                stage, p, picture, cond, embedding, stage_key(key, "embed", i), state=embedded
+            )
             cond = e_opt = optimised(cond, state)
         config = tuning[i]
         if config is not None and config.steps:

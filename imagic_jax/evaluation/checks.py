@@ -29,8 +29,20 @@ class Check(NamedTuple):
     numbers: str
 
 
-def checks(found: Mapping[str, Sweep], chosen: Mapping[str, float], **options: Any) -> list[Check]:
-    """All answers from the sweeps of one part; `options` are those of `statistics.bootstrap`."""
+def checks(
+    found: Mapping[str, Sweep],
+    chosen: Mapping[str, float],
+    swept: Mapping[str, Sweep] | None = None,
+    **options: Any,
+) -> list[Check]:
+    """All answers; `options` are those of `statistics.bootstrap`.
+
+    Args:
+        found: the sweeps of one part: what methods are compared on (C6).
+        chosen: the strength of every method.
+        swept: whole sweeps, where they are of other items (C1-C5).
+    """
+    swept = found if swept is None else swept
     asked: list[tuple[str, str, Callable[..., tuple[Verdict, str]]]] = [
         ("C1", "eta = 0 gives the picture back with fine-tuning, not without", _c1),
         ("C2", "with eta, edit success rises and preservation falls", _c2),
@@ -39,7 +51,19 @@ def checks(found: Mapping[str, Sweep], chosen: Mapping[str, float], **options: A
         ("C5", "seeds change at different eta", _c5),
         ("C6", "Imagic beats SDEdit and DDIB on pose edits", _c6),
     ]
-    return [Check(n, claim, *answer(found, chosen, options)) for n, claim, answer in asked]
+    answers = []
+    for name, claim, answer in asked:
+        verdict, numbers = answer(found if name == "C6" else swept, chosen, options)
+        about = swept.get("imagic_10_embedding_steps" if name == "C4" else "imagic")
+        if verdict != "cannot be told" and name != "C6" and about is not None:
+            numbers += f"; over {len(about.items)} pictures, {_seeds(about)} each"
+        answers.append(Check(name, claim, verdict, numbers))
+    return answers
+
+
+def _seeds(sweep: Sweep) -> str:
+    count = sweep.rows.shape[1]
+    return f"{count} seeds" if count > 1 else "one seed"
 
 
 def says(interval: Interval, digits: int = 3) -> str:

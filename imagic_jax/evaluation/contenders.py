@@ -7,17 +7,15 @@ ablations, sampling from the text alone and copying are made here; the editors o
 """
 
 import dataclasses
-import resource
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from imagic_jax.backbones.contracts import Cond, repeat
+from imagic_jax.backbones.contracts import repeat
 from imagic_jax.backbones.generate import generate
 from imagic_jax.backbones.registry import Loaded
 from imagic_jax.editors import imagic
@@ -25,6 +23,8 @@ from imagic_jax.editors.contracts import Concept, Inputs, Method, enlarge
 from imagic_jax.editors.methods import METHODS
 from imagic_jax.editors.words import align
 from imagic_jax.errors import UserError
+from imagic_jax.evaluation.costs import Clock, Cost, peak_mib
+from imagic_jax.evaluation.fits import Fits, image_of, texts
 from imagic_jax.evaluation.items import Item
 from imagic_jax.evaluation.scoring import to_reading_size
 from imagic_jax.flatland.counterfactuals import background_mask
@@ -34,7 +34,6 @@ from imagic_jax.jobs.imagic_work import cost as evaluations
 from imagic_jax.jobs.models import clip_for
 from imagic_jax.jobs.settings import EditSettings
 from imagic_jax.metrics.clip_guidance import open_scorer
-from imagic_jax.runtime.compilation import counted
 
 #: Guidance scales of contenders that have no other knob. None is 1, which is another program.
 GUIDANCES = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.5, 9.0, 12.0, 15.0)
@@ -45,19 +44,6 @@ _EMBEDDING_STEPS = (10, 100, 1000)  # the paper's Fig. 14
 CONCEPT_THRESHOLD = 0.5
 #: Its pictures have a nuisance of their own: their factors are read freely.
 TEXT_ONLY = "text_only"
-
-
-class Cost(NamedTuple):
-    """What one item cost; evaluations are pictures that pass through the base's UNet, where a
-    gradient counts as two further ones."""
-
-    fit_s: float  # seconds before anything is drawn, without compiling
-    render_s: float  # seconds per picture drawn
-    compile_s: float
-    gradient_steps: int
-    fit_evaluations: int
-    render_evaluations: float  # per picture
-    memory_mib: float  # peak of the device, or on CPU of this process so far
 
 
 class Outcome(NamedTuple):
@@ -87,35 +73,6 @@ class Contender:
     given: tuple[str, ...] = ()
 
 
-class _Clock:
-    """Seconds of the two halves of a run, compiling taken out."""
-
-    def __init__(self) -> None:
-        self.seconds = {"fit": 0.0, "render": 0.0}
-        self.compile_s = 0.0
-
-    def measure(self, part: str, work: Callable[[], Any]) -> Any:
-        began = time.perf_counter()
-        with counted() as compiled:
-            result = jax.block_until_ready(work())
-        self.seconds[part] += max(time.perf_counter() - began - compiled.seconds, 0.0)
-        self.compile_s += compiled.seconds
-        return result
-
-    def cost(self, pictures: int, gradient_steps: int, fit: int, render: float) -> Cost:
-        each = self.seconds["render"] / pictures
-        return Cost(
-            self.seconds["fit"], each, self.compile_s, gradient_steps, fit, render, _peak_mib()
-        )
-
-
-def _peak_mib() -> float:
-    used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    if used is not None:
-        return used / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def contenders(
     names: Sequence[str], loaded: Loaded, settings: EditSettings, strengths: int = STEPS
 ) -> list[Contender]:
@@ -124,12 +81,12 @@ def contenders(
     Raises:
         UserError: there is none of a name, or one cannot work on this model.
     """
-    found = []
+    found, fits = [], Fits(loaded)
     for name in names:
         if name in METHODS:
             one = _of_editor(METHODS[name], loaded, settings)
         elif name in _TITLES:
-            one = _own(name, loaded, settings)
+            one = _own(name, loaded, settings, fits)
         else:
             raise UserError(f"--methods: there is no {name!r} (known: {', '.join(known_names())})")
         found.append(dataclasses.replace(one, strengths=spread(one.strengths, strengths)))
@@ -170,19 +127,19 @@ def known_names() -> list[str]:
     return [*_TITLES, *METHODS]
 
 
-def _own(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
+def _own(name: str, loaded: Loaded, settings: EditSettings, fits: Fits) -> Contender:
     """Imagic, an ablation of it, or what it must be compared with."""
     if name == "copy":
         return Contender(name=name, knob="", strengths=(0.0,), run=_copy)
     if name == TEXT_ONLY:
         return _text_only(loaded, settings)
     if name == "imagic_no_embedding":
-        return _no_embedding(loaded, settings)
+        return _no_embedding(loaded, settings, fits)
     if name == "imagic_no_tuning":
         settings = dataclasses.replace(settings, tuning=(None,) * len(settings.tuning))
     elif name != "imagic":
         settings = _with_steps(settings, int(name.split("_")[1]))
-    return _imagic(name, loaded, settings)
+    return _imagic(name, loaded, settings, fits)
 
 
 def _with_steps(settings: EditSettings, steps: int) -> EditSettings:
@@ -191,41 +148,18 @@ def _with_steps(settings: EditSettings, steps: int) -> EditSettings:
     )
 
 
-def _fit(loaded: Loaded, item: Item, settings: EditSettings) -> imagic.Fit:
-    """Fits one item's picture to its text; the key is the item's own, the same for every method."""
-    target, null = _texts(loaded, item.text), _texts(loaded, "")
-    return imagic.fit(
-        loaded.cascade,
-        loaded.params,
-        _image(loaded, item),
-        target,
-        null,
-        settings.embedding,
-        settings.tuning,
-        jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed),
-    )
-
-
-def _image(loaded: Loaded, item: Item) -> jax.Array:
-    return jnp.asarray(item.picture(loaded.cascade.size), jnp.float32)[None] * 2.0 - 1.0
-
-
-def _texts(loaded: Loaded, text: str) -> tuple[Cond, ...]:
-    return loaded.cascade.text.encode(loaded.params["text"], [text])
-
-
 def _gradient_steps(settings: EditSettings) -> int:
     """Of the base in one fit."""
     return sum(p.steps for p in (settings.embedding, settings.tuning[0]) if p is not None)
 
 
-def _imagic(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
+def _imagic(name: str, loaded: Loaded, settings: EditSettings, fits: Fits) -> Contender:
     """Imagic under some settings; eta runs evenly from 0 to the largest of the preset."""
     most = max(settings.etas)
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
-        clock = _Clock()
-        fit = clock.measure("fit", lambda: _fit(loaded, item, settings))
+        clock = Clock()
+        fit = fits(item, settings, clock)
         drawn = clock.measure(
             "render",
             lambda: imagic.render(
@@ -240,14 +174,14 @@ def _imagic(name: str, loaded: Loaded, settings: EditSettings) -> Contender:
     return Contender(name=name, knob="eta", strengths=strengths, run=run)
 
 
-def _no_embedding(loaded: Loaded, settings: EditSettings) -> Contender:
+def _no_embedding(loaded: Loaded, settings: EditSettings, fits: Fits) -> Contender:
     """The model tuned at the target's embedding, which then is the only one: there is no eta, so
     that the guidance scale is the knob."""
     settings = _with_steps(settings, 0)
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
-        clock = _Clock()
-        fit = clock.measure("fit", lambda: _fit(loaded, item, settings))
+        clock = Clock()
+        fit = fits(item, settings, clock)
         rows = [
             clock.measure("render", lambda w=w: _guided(loaded, fit, seeds, w, settings))
             for w in strengths
@@ -281,8 +215,8 @@ def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:
     """Samples under the target text: what the model draws without ever seeing the picture."""
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
-        clock, null = _Clock(), _texts(loaded, "")
-        conds = [repeat(c, len(seeds)) for c in _texts(loaded, item.text)]
+        clock, null = Clock(), texts(loaded, "")
+        conds = [repeat(c, len(seeds)) for c in texts(loaded, item.text)]
         stages, sampling = loaded.params["stages"], settings.sampling
         drawn = clock.measure(
             "render", lambda: generate(loaded.cascade, stages, conds, null, seeds, sampling)
@@ -297,7 +231,7 @@ def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:
 def _copy(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
     picture = item.picture(64)
     many = np.broadcast_to(picture, (len(strengths), len(seeds), *picture.shape))
-    return Outcome(np.array(many), Cost(0.0, 0.0, 0.0, 0, 0, 0.0, _peak_mib()))
+    return Outcome(np.array(many), Cost(0.0, 0.0, 0.0, 0, 0, 0.0, peak_mib()))
 
 
 def given(method: Method) -> tuple[str, ...]:
@@ -320,7 +254,7 @@ def _of_editor(method: Method, loaded: Loaded, settings: EditSettings) -> Conten
     method.check(config, sampling, clip is not None)
 
     def run(item: Item, seeds: Sequence[int], strengths: Sequence[float]) -> Outcome:
-        clock, model = _Clock(), (loaded.cascade, loaded.params)
+        clock, model = Clock(), (loaded.cascade, loaded.params)
         key = jax.random.fold_in(jax.random.key(settings.seed), item.nuisance_seed)
         inputs = _inputs(method, loaded, item)
         if clip is not None:
@@ -353,10 +287,10 @@ def _inputs(method: Method, loaded: Loaded, item: Item) -> Inputs:
     """What a method is given of an item, besides CLIP."""
     what = given(method)
     return Inputs(
-        _image(loaded, item),
-        _texts(loaded, item.text),
-        _texts(loaded, ""),
-        source=_texts(loaded, item.source_text) if "source text" in what else None,
+        image_of(loaded, item),
+        texts(loaded, item.text),
+        texts(loaded, ""),
+        source=texts(loaded, item.source_text) if "source text" in what else None,
         concepts=_concepts(loaded, item) if "concepts" in what else (),
         mask=_edit_mask(item, loaded.cascade.size) if "mask" in what else None,
         words=(
@@ -369,7 +303,7 @@ def _concepts(loaded: Loaded, item: Item) -> tuple[Concept, ...]:
     """The concept of an edit: its target text, which is placed by the words that the source text
     lacks. An article is read nearly everywhere but where the subject is."""
     text = ConceptText(item.text, 1.0, {"threshold": CONCEPT_THRESHOLD})
-    concept = text.encoded(loaded.cascade, _texts(loaded, item.text)[0])
+    concept = text.encoded(loaded.cascade, texts(loaded, item.text)[0])
     new = align(loaded.cascade, item.source_text, item.text, mode="refine").own
     return (concept._replace(tokens=jnp.asarray(new)[None]) if new.any() else concept,)
 

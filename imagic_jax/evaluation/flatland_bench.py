@@ -21,7 +21,8 @@ import numpy as np
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import anchors, extras, manifest, rows
-from imagic_jax.evaluation.contenders import TEXT_ONLY, Contender, Cost, Outcome
+from imagic_jax.evaluation.contenders import TEXT_ONLY, Contender, Outcome
+from imagic_jax.evaluation.costs import Cost
 from imagic_jax.evaluation.extras import Extra
 from imagic_jax.evaluation.items import Item, Part, Split, hashed, items
 from imagic_jax.evaluation.scoring import (
@@ -58,7 +59,7 @@ BACK, BACK_PART = " and back", "back"  # what was edited twice
 NO_COST = Cost(0.0, 0.0, 0.0, 0, 0, 0.0, 0.0)
 TIERS = {
     "smoke": Tier(8, 4, 1, 1),
-    "dev": Tier(100, 40, 4, 1),
+    "dev": Tier(100, 40, 4, 2),
     "full": Tier(400, 100, 4, 2),
 }
 
@@ -76,6 +77,10 @@ class Plan:
         stamp: what every row says of the run: package version, hash of the settings.
         choose_eta: score Imagic's pictures as `--eta=auto` would.
         back: how many items are also edited back (none by default: it doubles their cost).
+        for_checks: contenders that are there for the checks C1-C6 alone: they draw every strength
+            on the first `check_items` validation items (by the hashes of their names) and nothing
+            else.
+        check_items: see `for_checks`.
     """
 
     items: dict[Part, list[Item]]
@@ -86,6 +91,18 @@ class Plan:
     stamp: dict[str, Any]
     choose_eta: bool = True
     back: int = 0
+    for_checks: tuple[str, ...] = ()
+    check_items: int = 0
+
+    def items_of(self, contender: str, part: Part) -> list[Item]:
+        """The items of a part that a contender edits."""
+        if contender not in self.for_checks:
+            return self.items[part]
+        return hashed(self.items[part])[: self.check_items] if part == "validation" else []
+
+    def sweeps(self, part: Part) -> bool:
+        """Whether every strength is drawn."""
+        return part == "validation" or self.sweep_test
 
     @functools.cached_property
     def extras(self) -> list[Extra]:
@@ -95,8 +112,8 @@ class Plan:
 
     @functools.cached_property
     def auto(self) -> Extra:
-        """Scores of Imagic's pictures."""
-        return extras.auto_scores([i for p in PARTS for i in self.items[p]])
+        """Scores of Imagic's pictures, on items where there is something to choose from."""
+        return extras.auto_scores([i for p in PARTS if self.sweeps(p) for i in self.items[p]])
 
 
 def plan_items(tier: Tier, splits: Sequence[Split]) -> dict[Part, list[Item]]:
@@ -201,13 +218,13 @@ def _one_part(
 ) -> None:
     if part != plan.reported and len(contender.strengths) == 1:
         return  # nothing to choose
-    chosen = plan.items[part]
+    chosen = plan.items_of(contender.name, part)
     todo = [i for i in chosen if (contender.name, i.name) not in kept]
-    strengths = contender.strengths
-    if part == "test" and not plan.sweep_test:
-        strengths = (strengths[choice(contender.name, kept)],)
     if not todo:
         return
+    strengths = contender.strengths
+    if not plan.sweeps(part):
+        strengths = (strengths[choice(contender.name, kept)],)
     before = len(chosen) - len(todo)
     progress = reporter.stage(f"{contender.name}, {part}", len(chosen), before)
     free = contender.name == TEXT_ONLY
@@ -247,7 +264,7 @@ def _edit_back(
 
     Scored as an item that asks for no edit: what is right is the source itself.
     """
-    if "mask" in contender.given or not plan.back:
+    if "mask" in contender.given or contender.name in plan.for_checks or not plan.back:
         return
     name, part = f"{contender.name}{BACK}", plan.reported
     chosen = hashed(plan.items[part])[: plan.back]
@@ -315,7 +332,7 @@ def unit_rows(
     """Scores a unit: one row per strength and seed; `free` are its pictures read freely."""
     whole = list(unit.each())
     scores = score_checked(item, [None if fault else p for p, fault in whole], plan.gates)
-    _add_extras(plan, method, item, whole, scores)
+    _add_extras(plan, method, part, item, whole, scores)
     found = []
     for i, (e, s) in enumerate(np.ndindex(*unit.faults.shape)):
         where = {"method": method, "part": part, "strength": float(unit.strengths[e]), "seed": s}
@@ -332,6 +349,7 @@ def unit_rows(
 def _add_extras(
     plan: Plan,
     method: str,
+    part: Part,
     item: Item,
     whole: Sequence[tuple[np.ndarray, str]],
     scores: Sequence[dict[str, Any]],
@@ -339,7 +357,7 @@ def _add_extras(
     """Puts the extra columns into the scores of pictures that are whole."""
     good = [i for i, (_, fault) in enumerate(whole) if not fault]
     wanted = list(plan.extras)
-    if method == "imagic" and plan.choose_eta:
+    if method == "imagic" and plan.choose_eta and plan.sweeps(part):
         wanted.append(plan.auto)
     for extra in wanted if good else []:
         columns = extra(item, np.stack([whole[i][0] for i in good]))

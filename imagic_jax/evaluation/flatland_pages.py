@@ -1,17 +1,16 @@
 """Figures and `report.html` of a Flatland run, from its rows and saved pictures."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image as pil
 
-from imagic_jax.evaluation import figures, flatland_report, manifest, plots
-from imagic_jax.evaluation.anchors import PREFIX
+from imagic_jax.evaluation import figures, flatland_report, manifest, plots, realism
 from imagic_jax.evaluation.contenders import titles_and_knobs
 from imagic_jax.evaluation.flatland_report import Results
 from imagic_jax.evaluation.items import Item, hashed
-from imagic_jax.evaluation.tables import AUTO
 from imagic_jax.evaluation.units import pictures_file
 from imagic_jax.jobs import output
 from imagic_jax.report.benchmark_page import benchmark_page
@@ -43,10 +42,22 @@ def write(results: Results, notes: Sequence[str], out: Path) -> None:
     output.write_text(out / "report.html", page)
 
 
+def with_realism(results: Results, out: Path) -> Results:
+    """The same with what the folder's pictures say as sets.
+
+    Raises:
+        UserError: what an earlier run kept of them is broken.
+    """
+    those = {m: results.chosen[m] for m in flatland_report.edited(results)}
+    names = {n for m in those for n in results.found[m].items}
+    items = [i for i in _items(out, results.part) if i.name in names]
+    return dataclasses.replace(results, realism=realism.update(items, those, out))
+
+
 def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
     """Contact sheets and strips: {file stem: (caption, picture)}."""
     titles, _ = titles_and_knobs()
-    methods = [m for m in results.found if not m.startswith(PREFIX) and m != AUTO]
+    methods = flatland_report.edited(results)
     chosen = {m: results.chosen[m] for m in methods}
     there = {
         m: [i for i in _items(out, results.part) if pictures_file(out, m, i).is_file()]
@@ -67,15 +78,20 @@ def _sheets(results: Results, out: Path) -> dict[str, tuple[str, pil.Image]]:
                 f"The {len(bad)} worst items of {titles.get(method, method)}",
                 figures.contact_sheet(bad, out, chosen),
             )
-    both = [i for i in there.get("imagic", []) if i in there.get("imagic_no_tuning", [])]
+    whole = {
+        m: [i for i in _items(out, results.swept_part) if pictures_file(out, m, i).is_file()]
+        for m in ("imagic", "imagic_no_tuning")
+        if m in results.swept
+    }
+    both = [i for i in whole.get("imagic", []) if i in whole.get("imagic_no_tuning", [])]
     if both:
         found["fig7-ablation"] = (
             "The pre-trained model and the tuned one over eta (the paper's Fig. 7)",
             figures.ablation_strip(hashed(both)[:_STRIPS], out, "imagic", "imagic_no_tuning"),
         )
-    if there.get("imagic"):
-        seeds = results.found["imagic"].rows.shape[1]
-        first = hashed(there["imagic"])[0]
+    if whole.get("imagic"):
+        seeds = results.swept["imagic"].rows.shape[1]
+        first = hashed(whole["imagic"])[0]
         found["fig15-seeds"] = (
             "Seeds over eta (the paper's Fig. 15), Imagic",
             figures.seed_strip(first, out, "imagic", seeds),

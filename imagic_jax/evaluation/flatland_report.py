@@ -4,6 +4,7 @@ One call makes all of it again from `rows.jsonl`; nothing is kept between.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from imagic_jax.evaluation import checks, curves, statistics, tables
+from imagic_jax.evaluation import checks, curves, eta_gain, statistics, tables
 from imagic_jax.evaluation.anchors import PREFIX
 from imagic_jax.evaluation.checks import Check, says
 from imagic_jax.evaluation.contenders import given_to
+from imagic_jax.evaluation.eta_gain import Gain
 from imagic_jax.evaluation.flatland_bench import BACK_PART
+from imagic_jax.evaluation.realism import Realism
 from imagic_jax.evaluation.rows import plain
 from imagic_jax.evaluation.statistics import Comparison, Interval
 from imagic_jax.evaluation.tables import Column, Line, Row, Sweep
@@ -34,10 +37,14 @@ class Results:
         back: what was edited back, against the source.
         kinds: joint success by kind of edit and split.
         comparisons: Imagic against every other method, with Holm's p.
-        summaries: of every sweep, by method and name.
+        swept: whole sweeps of the part, or of validation where the part has chosen strengths alone.
+        swept_part: which of the two.
+        summaries: of every whole sweep, by method and name.
+        gains: eta by score against one fixed eta.
         answers: C1-C6.
         problems: what is missing or broken, in sentences.
         notes: how the tables were made.
+        realism: KID of outputs and ideal edits, by method; `realism.update` finds it.
     """
 
     part: str
@@ -49,10 +56,14 @@ class Results:
     back: list[Line]
     kinds: dict[str, dict[str, Interval]]
     comparisons: dict[str, tuple[Comparison, float]]
+    swept: dict[str, Sweep]
+    swept_part: str
     summaries: dict[str, dict[str, Interval]]
+    gains: dict[str, Gain]
     answers: list[Check]
     problems: list[str]
     notes: list[str]
+    realism: dict[str, Realism] = dataclasses.field(default_factory=dict)
 
 
 def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
@@ -63,33 +74,84 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
     """
     found, validation = tables.sweeps(rows, part), tables.sweeps(rows, "validation")
     notes = []
-    if "imagic" in found and (
-        auto := tables.choosing_eta(found["imagic"], validation.get("imagic"))
-    ):
-        found[tables.AUTO], tolerance = auto
-        notes.append(f"eta by score: fidelity may fall by {tolerance:g} dB, chosen on validation")
-    chosen, every = tables.chosen_strengths(found, validation), found
+    auto = _with_auto(found, validation)
+    if auto is not None:
+        notes.append(f"eta by score: fidelity may fall by {auto:g} dB, chosen on validation")
+    others = {m: s for m, s in validation.items() if m not in found}
+    chosen, every = tables.chosen_strengths({**found, **others}, validation), found
     found = {m: tables.main_split(s) for m, s in every.items()}
     if any(len(found[m].items) < len(every[m].items) for m in found):
         notes.append("tables are about the split iid; other splits have lines by kind of edit")
     methods = {m: s for m, s in found.items() if not m.startswith(PREFIX)}
+    swept, swept_part = whole_sweeps(methods, validation, part)
+    wrong = problems(every)
+    if swept_part != part:
+        notes.append("whole sweeps, and what is said about them, are of validation items")
+        wrong += [f"validation: {p}" for p in problems(swept)]
+    lines = functools.partial(
+        tables.table, chosen=chosen, knobs=[m for m, s in swept.items() if len(s.strengths) > 1]
+    )
     learned = any(r.get("wclip") is not None for r in rows)
     pixel_columns = tables.PIXEL_COLUMNS + (tables.LEARNED_COLUMNS if learned else ())
     return Results(
         part=part,
         found=found,
         chosen=chosen,
-        factors=tables.table(found, chosen, tables.FACTOR_COLUMNS, **options),
-        pixels=tables.table(found, chosen, pixel_columns, **options),
-        costs=tables.table(methods, chosen, tables.COST_COLUMNS, **options),
+        factors=lines(found, columns=tables.FACTOR_COLUMNS, **options),
+        pixels=lines(found, columns=pixel_columns, **options),
+        costs=lines(methods, columns=tables.COST_COLUMNS, **options),
         back=_back(rows, **options),
         kinds=tables.by_kind(every, chosen, **options),
         comparisons=tables.comparisons(found, chosen, **options),
-        summaries={m: summary(s, chosen[m], **options) for m, s in methods.items()},
-        answers=checks.checks(found, chosen, **options),
-        problems=problems(every),
+        swept=swept,
+        swept_part=swept_part,
+        summaries={m: summary(s, chosen[m], **options) for m, s in swept.items()},
+        gains=_gains(found, swept, chosen, part, **options),
+        answers=checks.checks(found, chosen, swept, **options),
+        problems=wrong,
         notes=notes,
     )
+
+
+def _with_auto(found: dict[str, Sweep], validation: Mapping[str, Sweep]) -> float | None:
+    """Adds Imagic with the eta that `--eta=auto` takes; returns its tolerance, None without."""
+    imagic = found.get("imagic")
+    if imagic is None or not eta_gain.can_choose(imagic):
+        return None
+    found[tables.AUTO], tolerance = eta_gain.chosen_by_score(
+        imagic, validation.get("imagic", imagic)
+    )
+    return tolerance
+
+
+def whole_sweeps(
+    methods: Mapping[str, Sweep], validation: Mapping[str, Sweep], part: str
+) -> tuple[dict[str, Sweep], str]:
+    """(sweeps of the part and "part"), or of validation where the part has none.
+
+    Methods that were drawn on validation items alone are always those of validation.
+    """
+    whole = {m: s for m, s in validation.items() if len(s.strengths) > 2}
+    if whole and not any(len(s.strengths) > 2 for s in methods.values()):
+        return whole, "validation"
+    return {**methods, **{m: s for m, s in whole.items() if m not in methods}}, part
+
+
+def _gains(
+    found: Mapping[str, Sweep],
+    swept: Mapping[str, Sweep],
+    chosen: Mapping[str, float],
+    part: str,
+    **options: Any,
+) -> dict[str, Gain]:
+    """Eta by score against the best fixed eta: both chosen on validation for test pictures, where
+    they were swept; else each picture's on all other validation pictures."""
+    if tables.AUTO in found and part == "test":
+        fixed = eta_gain.at_strength(found["imagic"], chosen["imagic"])
+        return eta_gain.gains(found[tables.AUTO], fixed, **options)
+    if "imagic" in swept and eta_gain.can_choose(swept["imagic"]):
+        return eta_gain.gains(*eta_gain.left_out(swept["imagic"]), **options)
+    return {}
 
 
 def _back(rows: Sequence[Row], **options: Any) -> list[Line]:
@@ -170,6 +232,11 @@ def cell_text(interval: Interval, digits: int) -> str:
 Grid = tuple[list[str], list[list[str]]]
 
 
+def edited(r: Results) -> list[str]:
+    """The methods that drew pictures of their own."""
+    return [m for m in r.found if not m.startswith(PREFIX) and m != tables.AUTO]
+
+
 def grid(lines: Sequence[Line], columns: Sequence[Column]) -> Grid:
     """A table as text: (head, body). Besides a method stands what it was given besides picture and
     target text."""
@@ -201,6 +268,14 @@ def grids(r: Results) -> dict[str, Grid]:
         "Cost": grid(r.costs, tables.COST_COLUMNS),
     }
     methods = [m for m in r.found if not m.startswith(PREFIX)]
+    if r.realism:
+        found["Realism: KID to the ideal edits, in flatland-clip's features (first seeds)"] = (
+            ["method", "KID x 1000", "standard error x 1000", "n"],
+            [
+                [m, f"{1000 * x.kid:.1f}", f"{1000 * x.error:.1f}", str(x.pictures)]
+                for m, x in r.realism.items()
+            ],
+        )
     if r.back:
         found["Edited back, against the source"] = grid(r.back, tables.BACK_COLUMNS)
     if r.kinds:
@@ -226,8 +301,16 @@ def grids(r: Results) -> dict[str, Grid]:
             ],
         )
     names = list(dict.fromkeys(n for s in r.summaries.values() for n in s))
+    if r.gains:
+        apart = tables.AUTO in r.found and r.part == "test"
+        how = "chosen on validation" if apart else "each picture's chosen on the others"
+        found[f"Eta by score against one eta, {how}"] = (
+            ["score", "eta by score", "one eta", "difference"],
+            [[name, *(cell_text(i, 3) for i in gain)] for name, gain in r.gains.items()],
+        )
     if names:
-        found["Whole sweeps"] = (
+        of = "" if r.swept_part == r.part else f", {r.swept_part} items"
+        found[f"Whole sweeps{of}"] = (
             ["method", *names],
             [
                 [m, *(cell_text(s.get(n, statistics.NOTHING), 3) for n in names)]
@@ -282,6 +365,12 @@ def as_json(r: Results) -> dict[str, Any]:
             },
             "summaries": {
                 m: {n: i._asdict() for n, i in s.items()} for m, s in r.summaries.items()
+            },
+            "realism": {m: x._asdict() for m, x in r.realism.items()},
+            "swept_part": r.swept_part,
+            "gains": {
+                name: {k: i._asdict() for k, i in gain._asdict().items()}
+                for name, gain in r.gains.items()
             },
             "checks": [a._asdict() for a in r.answers],
             "problems": r.problems,

@@ -69,7 +69,7 @@ class Item(NamedTuple):
 
     def nuisance(self) -> Nuisance:
         """The source's nuisance, identity mark included."""
-        return _nuisance(self.nuisance_seed)
+        return nuisance_of(self.nuisance_seed)
 
     def pictures(self, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
         """(source (size, size, 3), ideal edits (k, size, size, 3)), all in [0, 1]."""
@@ -93,13 +93,14 @@ class Item(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _nuisance(seed: int) -> Nuisance:
+def nuisance_of(seed: int) -> Nuisance:
+    """A source's nuisance, identity mark included."""
     return nuisance.sample(jax.random.key(seed), "wide", marks=True)
 
 
 @functools.lru_cache(maxsize=64)
 def _drawn(source: Factors, ideals: tuple[Factors, ...], seed: int, size: int) -> np.ndarray:
-    drawn = render_list([source, *ideals], _nuisance(seed), size)
+    drawn = render_list([source, *ideals], nuisance_of(seed), size)
     drawn.flags.writeable = False
     return drawn
 

@@ -210,7 +210,7 @@ def figures(
 ) -> dict[str, tuple[str, Figure]]:
     """All figures that the rows allow: {file stem: (caption, figure)}."""
     methods = {m: s for m, s in results.found.items() if not m.startswith(PREFIX)}
-    swept = {m: s for m, s in methods.items() if len(s.strengths) > 2}
+    swept = {m: s for m, s in results.swept.items() if len(s.strengths) > 2}
     found: dict[str, tuple[str, Figure]] = {}
     if "imagic" in swept:
         caption = "Alignment and fidelity over eta (the paper's Fig. 9), Imagic"
@@ -220,7 +220,11 @@ def figures(
         figure = tradeoff(sweep, title, knob, results.chosen[method])
         found[f"sweep-{method}"] = f"{title} over its {knob}, with 95 % intervals", figure
     if methods:
-        found["plane"] = "Every sweep: edit success against preservation", plane(methods, titles)
+        of = "" if results.swept_part == results.part else f", {results.swept_part} items"
+        found["plane"] = (
+            f"Every sweep: edit success against preservation{of}",
+            plane({m: s for m, s in results.swept.items() if m in methods}, titles),
+        )
         found["leakage"] = (
             "Leakage: what changed that should have stayed, by kind of edit",
             leakage(methods, results.chosen, titles),

@@ -67,18 +67,24 @@ def lines(rows: Sequence[Row], metrics: Sequence[Metric], choose: Metric | None)
         amounts = list(dict.fromkeys(r["amount"] for r in mine))
         for amount in amounts:
             some = [r for r in mine if r["amount"] == amount]
-            found.append(_line(_at(some[0]), some, metrics, choose, True))
+            found.append(_line(line_name(some[0]), some, metrics, choose, True))
         if len(amounts) > 1 and choose is not None:
             name = f"{method}, {mine[0]['knob']} and seed picked"
             found.append(_line(name, mine, metrics, choose, False))
     return found
 
 
-def _at(row: Row) -> str:
+def line_name(row: Row) -> str:
     """A method and its amount: "imagic, eta = 0.5"."""
     if row["amount"] is None:
         return row["method"]
     return f"{row['method']}, {row['knob']} = {row['amount']:g}"
+
+
+def item_mean(rows: Sequence[Row], metric: Metric) -> float | None:
+    """The mean over an item's seeds; None where nothing is defined."""
+    some = [v for r in rows if (v := r["scores"][metric.identity]) is not None]
+    return float(np.mean(some)) if some else None
 
 
 def by_type(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Line]:
@@ -121,9 +127,8 @@ def _best(rows: Sequence[Row], choose: Metric) -> Row:
 def _interval(of_item: dict[str, list[Row]], metric: Metric) -> Interval:
     values, groups = [], []
     for rows in of_item.values():
-        some = [v for r in rows if (v := r["scores"][metric.identity]) is not None]
-        if some:
-            values.append(float(np.mean(some)))
+        if (value := item_mean(rows, metric)) is not None:
+            values.append(value)
             groups.append(rows[0]["group"])
     array = np.asarray(values, np.float64)
     mean = float(array.mean()) if values else float("nan")
@@ -164,7 +169,7 @@ def problems(
 
 
 def _who(row: Row) -> str:
-    return _at(row) if row["seed"] is None else f"{_at(row)}, seed {row['seed']}"
+    return line_name(row) if row["seed"] is None else f"{line_name(row)}, seed {row['seed']}"
 
 
 def markdown(
@@ -221,16 +226,17 @@ def _rows(
         heads += [f"{m.name}, best of N by {choose.name}" for m in metrics]
     found = ["| method | items | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for line in table:
-        cells = _cells(line.fixed, metrics, line.items)
+        shown = cells(line.fixed, metrics, line.items)
         if picked:
             n = f" (N = {line.best_of})"
-            cells += [c + n if c else "" for c in _cells(line.best, metrics, line.items)]
+            shown += [c + n if c else "" for c in cells(line.best, metrics, line.items)]
         count = str(line.items) if line.items == total else f"{line.items} of {total}"
-        found.append(f"| {line.name} | {count} | " + " | ".join(cells) + " |")
+        found.append(f"| {line.name} | {count} | " + " | ".join(shown) + " |")
     return found
 
 
-def _cells(values: dict[str, Interval], metrics: Sequence[Metric], items: int) -> list[str]:
+def cells(values: dict[str, Interval], metrics: Sequence[Metric], items: int) -> list[str]:
+    """Values as text; `items` is how many are said elsewhere."""
     return [_cell(values[m.identity], items) if m.identity in values else "" for m in metrics]
 
 

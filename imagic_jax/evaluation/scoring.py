@@ -1,17 +1,18 @@
 """Scores of outputs of one benchmark item, read by analysis-by-synthesis (evaluation: 4.5-4.6)."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from imagic_jax.evaluation.items import Item, kept_factors
+from imagic_jax.evaluation.items import Item, kept_factors, nuisance_of
 from imagic_jax.evaluation.pixel_scores import PixelScores, pixel_scores
 from imagic_jax.flatland import captions, reader
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland.factors import Factors
-from imagic_jax.flatland.reader import Reading
+from imagic_jax.flatland.reader import MarkBasis, Reading
 
 LEAST_IDENTITY = 5 / 6
 _SLACK = 1e-6
@@ -57,13 +58,15 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"], gates: Gates = GA
     """Scores outputs, (n, 64, 64, 3) in [0, 1], that were all made from `item`'s source."""
     u = item.nuisance()
     source, ideals = item.pictures()
-    options = dict.fromkeys(h for g in item.ideals for h in reader.candidates(item.source, g))
-    readings = reader.read(outputs, u, list(options))
+    looks = _looks(item.source, item.ideals, item.nuisance_seed)
+    readings = reader.read(outputs, u, list(looks), np.stack(list(looks.values())))
     undecided = np.full(len(outputs), np.nan)
     if item.split != "null":
         undecided = np.min([reader.decided(outputs, source, x) for x in ideals], axis=0)
-    zooms = reader.read_zoom(outputs, readings, u)
-    bases = {f: reader.mark_basis(f, u) for f in dict.fromkeys(r.factors for r in readings)}
+    zooms = reader.read_zoom(outputs, readings, looks)
+    bases = {
+        f: _mark_basis(f, item.nuisance_seed) for f in dict.fromkeys(r.factors for r in readings)
+    }
     pixels = pixel_scores(outputs, readings, source, ideals)
     scores = []
     for i, reading in enumerate(readings):
@@ -72,6 +75,22 @@ def score(item: Item, outputs: Float[np.ndarray, "n 64 64 3"], gates: Gates = GA
         judged = judge(item, reading, identity, float(undecided[i]), gates, zooms[i])
         scores.append({**judged._asdict(), **pixels[i]._asdict()})
     return scores
+
+
+# Every method is scored on the same items: what does not depend on it is drawn once.
+@functools.lru_cache(maxsize=160)
+def _looks(
+    source: Factors, ideals: tuple[Factors, ...], nuisance_seed: int
+) -> dict[Factors, np.ndarray]:
+    """What an output may show, as it looks."""
+    options = list(dict.fromkeys(h for g in ideals for h in reader.candidates(source, g)))
+    drawn = reader.render_list(options, nuisance_of(nuisance_seed))
+    return dict(zip(options, drawn, strict=True))
+
+
+@functools.lru_cache(maxsize=512)
+def _mark_basis(seen: Factors, nuisance_seed: int) -> MarkBasis:
+    return reader.mark_basis(seen, nuisance_of(nuisance_seed))
 
 
 def judge(

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from imagic_jax.evaluation import mixed_effects
+from imagic_jax.evaluation.mixed_effects import Mixed
 from imagic_jax.evaluation.study_answers import Choice, Rater
 
 DRAWS = 2000
@@ -44,8 +46,7 @@ def resampled(
     rng = np.random.default_rng(seed)
     indices = []
     for names in ([c.rater for c in choices], [c.group for c in choices]):
-        where = {n: i for i, n in enumerate(dict.fromkeys(names))}
-        indices.append((np.asarray([where[n] for n in names]), len(where)))
+        indices.append((_numbered(names), len(set(names))))
     for start in range(0, draws, _AT_ONCE):
         count = min(_AT_ONCE, draws - start)
         weights = np.ones((count, len(choices)))
@@ -80,6 +81,24 @@ def preferences(choices: Sequence[Choice], seed: int = 0) -> list[Preference]:
             )
         )
     return found
+
+
+def mixed(choices: Sequence[Choice]) -> dict[str, Mixed]:
+    """Every pair of methods by the mixed model, a check on the intervals: {"a : b": ...}."""
+    found = {}
+    for first, second in _pairs(choices):
+        some = [c for c in choices if {c.chosen, c.other} == {first, second}]
+        won = np.asarray([c.chosen == first for c in some])
+        where = [_numbered([c.rater for c in some]), _numbered([c.group for c in some])]
+        told = mixed_effects.fit(won, won == np.asarray([c.left for c in some]), *where)
+        if told is not None:
+            found[f"{first} : {second}"] = told
+    return found
+
+
+def _numbered(names: Sequence[str]) -> Int[np.ndarray, " n"]:
+    where = {n: i for i, n in enumerate(dict.fromkeys(names))}
+    return np.asarray([where[n] for n in names])
 
 
 def _pairs(choices: Sequence[Choice]) -> list[tuple[str, str]]:
@@ -154,7 +173,13 @@ def analyse(raters: Sequence[Rater], seed: int = 0) -> dict[str, Any]:
 def _about(raters: Sequence[Rater], seed: int) -> dict[str, Any]:
     choices = [c for r in raters for c in r.choices]
     if not choices:
-        return {"raters": len(raters), "answers": 0, "preferences": [], "strengths": {}}
+        return {
+            "raters": len(raters),
+            "answers": 0,
+            "preferences": [],
+            "mixed": {},
+            "strengths": {},
+        }
     per = Counter((c.item, frozenset((c.chosen, c.other))) for c in choices)
     methods = {m for c in choices for m in (c.chosen, c.other)}
     return {
@@ -164,8 +189,30 @@ def _about(raters: Sequence[Rater], seed: int) -> dict[str, Any]:
         "median_answers_per_comparison": float(np.median(list(per.values()))),
         "median_seconds": float(np.median([c.seconds for c in choices])),
         "preferences": [p._asdict() for p in preferences(choices, seed)],
+        "mixed": {pair: m._asdict() for pair, m in mixed(choices).items()},
         "strengths": strengths(choices, seed) if len(methods) > 2 else {},
     }
+
+
+def _mixed_lines(result: dict[str, Any]) -> list[str]:
+    """The mixed model's table."""
+    if not any(about["mixed"] for about in result.values()):
+        return []
+    text = [
+        "",
+        "Check by a mixed-effects logistic model: the typical rater on the typical picture.",
+        "",
+        "| who counts | pair | first preferred | left side (log odds) | raters (sd) |"
+        " pictures (sd) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, about in result.items():
+        for pair, m in about["mixed"].items():
+            text.append(
+                f"| {name} | {pair} | {m['rate']:.1%} [{m['low']:.1%}, {m['high']:.1%}] |"
+                f" {m['side']:+.2f} | {m['rater_sd']:.2f} | {m['picture_sd']:.2f} |"
+            )
+    return text
 
 
 def markdown(result: dict[str, Any], raters: Sequence[Rater], left_out: Sequence[str]) -> str:
@@ -189,6 +236,7 @@ def markdown(result: dict[str, Any], raters: Sequence[Rater], left_out: Sequence
             )
         if not about["preferences"]:
             text.append(f"| {name} | no answers | | 0 | {about['raters']} | 0 | |")
+    text += _mixed_lines(result)
     if any(about["strengths"] for about in result.values()):
         text += ["", "| who counts | method | Bradley-Terry log strength |", "|---|---|---|"]
         for name, about in result.items():

@@ -7,7 +7,7 @@ not there (a picture that could not be read) is left out of its mean, and how ma
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from imagic_jax.evaluation.anchors import PREFIX
 from imagic_jax.evaluation.scoring import SCORES_ID
 from imagic_jax.evaluation.statistics import Comparison, Interval
 from imagic_jax.flatland.factors import FACTOR_NAMES
-from imagic_jax.jobs import eta_choice
 
 Row = dict[str, Any]
 
@@ -112,38 +111,7 @@ def _strength(row: Row) -> float:
     return 0.0 if row["strength"] is None else float(row["strength"])
 
 
-AUTO = "imagic_auto"
-#: How far fidelity may fall (dB): what validation chooses from.
-TOLERANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0)
-
-
-def choosing_eta(found: Sweep, validation: Sweep | None) -> tuple[Sweep, float] | None:
-    """Imagic with the eta that `--eta=auto` takes, picture by picture: (sweep, tolerance in dB).
-
-    The tolerance is the best on validation by joint success; None where the rows do not say what
-    auto would see.
-    """
-    if not np.isfinite(found.values("auto_fidelity")).any() or len(found.strengths) < 2:
-        return None
-    told = found if validation is None else validation
-    picked = [_picked(told, t) for t in TOLERANCES]
-    joint = np.concatenate([p.values("joint") for p in picked], axis=-1)
-    read = np.concatenate([p.values("read_joint") for p in picked], axis=-1)
-    tolerance = TOLERANCES[curves.best(joint, read)]
-    return _picked(found, tolerance), tolerance
-
-
-def _picked(sweep: Sweep, tolerance: float) -> Sweep:
-    """One strength per picture, chosen by the rule of `eta_choice`."""
-    etas = np.array(sweep.strengths)
-    alignment, fidelity = sweep.values("auto_alignment"), sweep.values("auto_fidelity")
-    rows = np.full((*sweep.rows.shape[:2], 1), None, object)
-    for i, k in np.ndindex(*sweep.rows.shape[:2]):
-        at = int(np.argmin(np.abs(etas)))
-        if np.isfinite(fidelity[i, k, at]):
-            at = eta_choice.choose(etas, alignment[i, k], fidelity[i, k], tolerance).at
-        rows[i, k, 0] = sweep.rows[i, k, at]
-    return dataclasses.replace(sweep, method=AUTO, strengths=(0.0,), rows=rows)
+AUTO = "imagic_auto"  # Imagic with the eta that `--eta=auto` takes
 
 
 class Column(NamedTuple):
@@ -225,10 +193,19 @@ def chosen_strengths(found: dict[str, Sweep], validation: dict[str, Sweep]) -> d
         if grid is None:
             chosen[method] = sweep.strengths[0]
             continue
-        read = grid.values("read_joint") + 0.5 * grid.values("read_success")
-        best = grid.strengths[curves.best(grid.values("joint"), read)]
+        best = grid.strengths[best_strength(grid)]
         chosen[method] = min(sweep.strengths, key=lambda s: abs(s - best))
     return chosen
+
+
+def best_strength(sweep: Sweep, without: int | None = None) -> int:
+    """The position of the best strength by joint success, see `chosen_strengths`; `without` leaves
+    one item out."""
+    joint, read = sweep.values("joint"), sweep.values("read_joint")
+    ties = read + 0.5 * sweep.values("read_success")
+    if without is not None:
+        joint, ties = (np.delete(v, without, axis=0) for v in (joint, ties))
+    return curves.best(joint, ties)
 
 
 class Line(NamedTuple):
@@ -243,14 +220,16 @@ class Line(NamedTuple):
     left_out: dict[str, int]  # items whose score is not defined, by column key
 
 
-def line(sweep: Sweep, strength: float, columns: Sequence[Column], **options: Any) -> Line:
-    """One method at one strength."""
+def line(
+    sweep: Sweep, strength: float, columns: Sequence[Column], knob: bool = False, **options: Any
+) -> Line:
+    """One method at one strength; `knob` says that there were others, elsewhere."""
     at = sweep.strengths.index(strength)
     rows = sweep.rows[..., at]
     found = {c.key: cell(sweep, c, at, **options) for c in columns}
     return Line(
         sweep.method,
-        strength if len(sweep.strengths) > 1 else None,
+        strength if knob or len(sweep.strengths) > 1 else None,
         len(sweep.items),
         sum(1 for r in rows.flat if r is not None and r["fault"]),
         sum(1 for r in rows.flat if r is None),
@@ -260,11 +239,16 @@ def line(sweep: Sweep, strength: float, columns: Sequence[Column], **options: An
 
 
 def table(
-    found: dict[str, Sweep], chosen: dict[str, float], columns: Sequence[Column], **options: Any
+    found: dict[str, Sweep],
+    chosen: dict[str, float],
+    columns: Sequence[Column],
+    knobs: Collection[str] = (),
+    **options: Any,
 ) -> list[Line]:
-    """Anchors on top, then every method at its chosen strength."""
+    """Anchors on top, then every method at its chosen strength; `knobs` are those that had a choice
+    on other items."""
     order = sorted(found, key=lambda m: not m.startswith(PREFIX))
-    return [line(found[m], chosen[m], columns, **options) for m in order]
+    return [line(found[m], chosen[m], columns, m in knobs, **options) for m in order]
 
 
 def by_kind(
@@ -307,7 +291,7 @@ def comparisons(
         return {}
     results = {}
     for other, sweep in found.items():
-        if other == first or other.startswith(PREFIX):
+        if other in (first, AUTO) or other.startswith(PREFIX):
             continue
         a, b, edits = paired(found[first], sweep, chosen, "joint")
         if len(a):

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, UInt8
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import manifest
-from imagic_jax.evaluation.contenders import Cost, Outcome
+from imagic_jax.evaluation.contenders import Outcome
+from imagic_jax.evaluation.costs import Cost
 from imagic_jax.evaluation.items import Item
 from imagic_jax.evaluation.scoring import fault_of
 from imagic_jax.flatland.reader import SIZE

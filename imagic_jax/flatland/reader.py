@@ -7,7 +7,7 @@ count as perfect. Nothing is trained, so nothing can be fooled that a person cou
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -131,15 +131,21 @@ def candidates(f: Factors, g: Factors, pairs: bool = False) -> list[Factors]:
     return list(dict.fromkeys(Factors(*map(int, h)) for h in near))
 
 
-def read(outputs: Pictures, u: Nuisance, options: Sequence[Factors]) -> list[Reading]:
+def read(
+    outputs: Pictures,
+    u: Nuisance,
+    options: Sequence[Factors],
+    drawn: Float[np.ndarray, "m 64 64 3"] | None = None,
+) -> list[Reading]:
     """Reads the factors of pictures that were all made from one source.
 
     Args:
         outputs: (n, 64, 64, 3) in [0, 1].
         u: the source's nuisance (its mark included).
         options: candidate assignments, see `candidates`.
+        drawn: what they look like, where that is known.
     """
-    references = _centred(_references(render_list(options, u)))
+    references = _centred(_references(render_list(options, u) if drawn is None else drawn))
     readings = []
     for shifted in _shifted(np.asarray(outputs, np.float32)):
         error = _mismatch(_centred(shifted), references)
@@ -219,13 +225,16 @@ def _zoom_matrix(zoom: float) -> Float[np.ndarray, "64 64"]:
     return matrix
 
 
-def read_zoom(outputs: Pictures, readings: Sequence[Reading], u: Nuisance) -> list[float]:
+def read_zoom(
+    outputs: Pictures, readings: Sequence[Reading], looks: Mapping[Factors, np.ndarray]
+) -> list[float]:
     """How much larger than it should be each picture is drawn: one of `ZOOMS`.
 
-    The factors are those that were read; a zoom counts where it leaves clearly less unexplained.
+    The factors are those that were read, and `looks` says what they look like under the source's
+    nuisance; a zoom counts where it leaves clearly less unexplained.
     """
     kinds = list(dict.fromkeys(r.factors for r in readings))
-    references = [_centred(r) for r in _references(render_list(kinds, u))]
+    references = [_centred(r) for r in _references(np.stack([looks[f] for f in kinds]))]
     found = [(r.residual * _CLEARLY, 1.0) for r in readings]
     for zoom in ZOOMS:
         m = _zoom_matrix(zoom)

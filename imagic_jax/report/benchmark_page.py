@@ -10,11 +10,13 @@ from imagic_jax.report.page import data_uri, document, table
 
 _MORE = """
 body { max-width: 84rem; } .wide { overflow-x: auto; } .wide table { white-space: nowrap; }
-td, th { padding: .2rem .8rem .2rem 0; } .plots { display: grid; gap: 1.4rem;
+td, th { padding: .2rem .8rem .2rem 0; vertical-align: top; } .plots { display: grid; gap: 1.4rem;
   grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); }
 .plots svg { width: 100%; height: auto; background: #fff; border-radius: 4px; }
 img.sheet { width: auto; max-width: 100%; } ul.notes { color: var(--faint); padding-left: 1.2rem; }
 """
+
+_SENTENCE = 90  # characters; longer cells are words, not numbers, and may be broken into lines
 
 
 def benchmark_page(
@@ -39,7 +41,8 @@ def benchmark_page(
     parts += [f'<p class="warn">{html.escape(p)}</p>' for p in problems]
     for caption, (head, body) in tables.items():
         parts.append(f"<h2>{html.escape(caption)}</h2>")
-        parts.append(f'<div class="wide">{table(body, head)}</div>')
+        words = any(len(cell) > _SENTENCE for row in body for cell in row)
+        parts.append(f'<div class="{"said" if words else "wide"}">{table(body, head)}</div>')
     if figures:
         parts.append('<h2>Figures</h2><div class="plots">')
         for i, (caption, svg) in enumerate(figures.items()):

@@ -5,6 +5,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from PIL import Image as pil
 
@@ -72,7 +73,7 @@ body { max-width: 82rem; }
 .method { display: flex; flex-wrap: wrap; gap: .6rem; margin: .8rem 0; }
 .method h3 { font-size: 1rem; margin: 0; width: 9rem; }
 .method h3 span { display: block; font-weight: 400; font-size: .85rem; color: var(--faint); }
-.method figure { width: 10rem; }
+.method figure { width: 11rem; }
 .wide { overflow-x: auto; }
 </style>"""
 
@@ -175,9 +176,12 @@ def _span(values: Sequence[int | float], digits: int) -> str:
 
 def _papers(panels: Sequence[Panel]) -> str:
     named = dict.fromkeys((e.title, e.name, e.paper) for p in panels for e in p.entries)
-    folders = [e.folder for p in panels for e in p.entries]
+    links = [
+        f'<a href="{quote(e.folder)}/index.html">{html.escape(e.folder)}</a>'
+        for p in panels
+        for e in p.entries
+    ]
     return (
         f"<h2>Methods</h2>{table(list(named), ('method', '--method', 'paper'))}"
-        "<p>Each edit has a page of its own, in the folders beside this page: "
-        f"<code>{html.escape(', '.join(folders))}</code></p>"
+        f"<p>Each edit has a page of its own: {', '.join(links)}</p>"
     )

@@ -1,11 +1,14 @@
 """Public benchmarks are read as they were published, and what is wrong with them is named."""
 
 import csv
+import importlib.util
 import json
+from pathlib import Path
 
 import benchmark_folders as data
 import numpy as np
 import pytest
+from PIL import Image as pil
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import piebench, published, tedbench
@@ -236,3 +239,20 @@ def test_the_first_items_alone(ted, tmp_path):
     assert [i.image.name for i in few.items] == ["bird.jpeg", "bird.png"]
     assert few.digest == whole.digest
     assert [p.what for p in few.problems] == ["picture missing"]
+
+
+def test_flatland_items_as_a_benchmark_folder(tmp_path):
+    """What benchmarks/flatland_folder.py writes is read as TEdBench, ideal edits as its results."""
+    path = Path(__file__).parents[2] / "benchmarks" / "flatland_folder.py"
+    spec = importlib.util.spec_from_file_location("flatland_folder", path)
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    program.write(tmp_path / "flatland", 1, 64)
+    ted = published.load(
+        published.recognise(tmp_path / "flatland"), tmp_path / "flatland", tmp_path
+    )
+    (item,) = ted.items
+    ideal = find_output(tmp_path / "flatland" / "ideal", item)
+    with pil.open(item.image) as source, pil.open(ideal) as edited:
+        change = np.abs(np.asarray(source, float) - np.asarray(edited, float)).max(axis=-1)
+    assert 0 < (change > 8).mean() < 0.9

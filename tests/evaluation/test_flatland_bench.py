@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+import standalone
 
 from imagic_jax.errors import UserError
 from imagic_jax.evaluation import flatland_bench as bench
 from imagic_jax.evaluation import flatland_pages, flatland_report, gates, rows, scoring
-from imagic_jax.evaluation.contenders import Contender, Cost, Outcome
-from imagic_jax.evaluation.items import draw
+from imagic_jax.evaluation.contenders import Contender, Outcome
+from imagic_jax.evaluation.costs import Cost
+from imagic_jax.evaluation.items import draw, hashed
 from imagic_jax.evaluation.scoring import Gates
 from imagic_jax.evaluation.units import Unit, pictures_file, save_pictures
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
@@ -129,9 +131,9 @@ def test_results_and_pages_come_from_the_rows_alone(finished):
     assert page.count("<svg") == page.count("</svg>") >= 5
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    uses = set(re.findall(r'href="#([^"]+)"', page)) | set(re.findall(r"url\(#([^)]+)\)", page))
-    assert uses <= set(ids)
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # nothing is fetched
+    uses = standalone.check(finished / "report.html")
+    assert len({u for u in uses if u.startswith("#")}) > 20
+    assert all(u.startswith(("#", "data:image/png;base64,")) for u in uses)
     figures = {p.name for p in (finished / "figures").iterdir()}
     for stem in ("plane", "leakage", "cost", "sweep-fade", "fig9-eta"):
         assert {f"{stem}.png", f"{stem}.svg"} <= figures
@@ -194,6 +196,35 @@ def test_the_chosen_strength_alone_is_drawn_where_that_was_asked_for(chosen, tmp
     found = bench.run(plan(chosen, sweep_test=False), [fading()], tmp_path, QUIET, Flag())
     test = [r for r in found if r["method"] == "fade" and r["part"] == "test"]
     assert {r["strength"] for r in test} == {1.0}
+
+
+def test_what_is_there_for_the_checks_alone_edits_a_few_validation_items(chosen, tmp_path):
+    asked = []
+    items = {"validation": first("validation", 3), "test": chosen["test"]}
+    few = plan(items, sweep_test=False, for_checks=("steps",), check_items=2, back=1)
+    found = bench.run(few, [fading("steps", asked)], tmp_path, QUIET, Flag())
+    expected = [i.name for i in hashed(items["validation"])[:2]]
+    assert sorted(name for _, name in asked) == sorted(expected)
+    mine = [r for r in found if r["method"] == "steps"]
+    assert {r["part"] for r in mine} == {"validation"}
+    assert {r["strength"] for r in mine} == set(STRENGTHS)
+
+
+def test_scores_for_choosing_eta_are_not_asked_for_where_there_is_nothing_to_choose(
+    chosen, tmp_path, monkeypatch
+):
+    read = []
+
+    def auto_scores(items):
+        read.extend(i.name for i in items)
+        return lambda item, pictures: {"auto_fidelity": np.ones(len(pictures))}
+
+    monkeypatch.setattr("imagic_jax.evaluation.extras.auto_scores", auto_scores)
+    one = plan(chosen, sweep_test=False, choose_eta=True)
+    found = bench.run(one, [fading("imagic")], tmp_path, QUIET, Flag())
+    assert read == [i.name for i in chosen["validation"]]
+    told = {r["part"] for r in found if r.get("auto_fidelity") is not None}
+    assert told == {"validation"}
 
 
 def with_nan(pictures):
@@ -277,6 +308,19 @@ def test_a_broken_picture_file_is_named(chosen, tmp_path):
         Unit.read(path)
     with pytest.raises(UserError, match="missing or broken"):
         Unit.read(tmp_path / "none.npz")
+
+
+def test_rows_may_be_kept_packed(tmp_path):
+    path = tmp_path / bench.ROWS
+    assert rows.read(path) == []
+    packed = tmp_path / f"{bench.ROWS}.gz"
+    packed.write_bytes(gzip.compress(b'{"item": "a"}\n{"item": "b"}\n'))
+    assert [r["item"] for r in rows.read(path)] == ["a", "b"]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"rows\.jsonl\.gz is broken"):
+        rows.read(path)
+    rows.write(path, [{"item": "c"}])
+    assert [r["item"] for r in rows.read(path)] == ["c"]
 
 
 def test_items_come_back_from_the_folder(finished, chosen, tmp_path):

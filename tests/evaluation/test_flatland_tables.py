@@ -2,12 +2,12 @@
 
 import json
 
-import made_up
+import made_up_rows as made_up
 import numpy as np
 import pytest
 
 from imagic_jax.errors import UserError
-from imagic_jax.evaluation import flatland_report, tables
+from imagic_jax.evaluation import eta_gain, flatland_report, tables
 from imagic_jax.evaluation.checks import checks
 
 FAST = {"resamples": 200}
@@ -81,7 +81,7 @@ def test_imagic_is_compared_with_all_others_and_corrected(results):
 
 
 def _anchors(results):
-    return {m for m in results.chosen if m.startswith("anchor")}
+    return {m for m in results.found if m.startswith("anchor")}
 
 
 def test_main_tables_are_about_iid_and_other_splits_stand_apart():
@@ -196,6 +196,107 @@ def test_eta_by_score_takes_the_largest_within_a_tolerance_chosen_on_validation(
     auto = found.found[tables.AUTO]
     assert {r["strength"] for r in auto.rows.flat} == {0.6}
     assert found.summaries[tables.AUTO]["J_fix"].estimate == 1.0
-    assert tables.AUTO in found.comparisons
+    assert tables.AUTO not in found.comparisons  # another rule, not another method
+    gain = found.gains["JOINT"]
+    assert (gain.scored.estimate, gain.fixed.estimate) == (1.0, 1.0)
+    assert gain.difference[:3] == (0.0, 0.0, 0.0)
     plain = flatland_report.results(made_up.sweep("imagic"), "test", **FAST)
     assert tables.AUTO not in plain.found
+
+
+def chosen_alone(rows):
+    """The same run where test items were drawn at the strength that validation chose."""
+    validation = tables.sweeps(rows, "validation")
+    chosen = tables.chosen_strengths(validation, validation)
+    return [
+        r
+        for r in rows
+        if r["part"] == "validation" or r["strength"] in (None, chosen.get(r["method"], 0.0))
+    ]
+
+
+def test_where_test_items_were_not_swept_validation_items_tell_of_sweeps(results):
+    rows, whole = chosen_alone(made_up.run()), results
+    found = flatland_report.results(rows, "test", **FAST)
+    assert found.swept_part == "validation"
+    assert whole.swept_part == "test"
+    assert "whole sweeps, and what is said about them, are of validation items" in found.notes
+    # What is about test items is the same.
+    assert found.chosen == whole.chosen
+    for a, b in zip(found.factors, whole.factors, strict=True):
+        assert a.cells == b.cells
+        assert a.strength == b.strength
+    assert found.comparisons == whole.comparisons
+    # What is about sweeps is what validation says.
+    alone = flatland_report.results(made_up.run(), "validation", **FAST)
+    assert str(found.summaries) == str(alone.summaries)  # NaN is not equal to itself
+    told = {a.name: a for a in found.answers}
+    assert told["C6"] == {a.name: a for a in whole.answers}["C6"]
+    for name in ("C1", "C2", "C3", "C4"):
+        assert told[name] == {a.name: a for a in alone.answers}[name]
+        assert told[name].verdict == "seen"
+        assert told[name].numbers.endswith("over 12 pictures, one seed each")
+    assert told["C5"].verdict == "cannot be told"
+    text = flatland_report.markdown(found, [])
+    assert "## Whole sweeps, validation items" in text
+
+
+def test_anchors_have_no_sweeps():
+    rows = made_up.run(seeds=1)
+    rows.append(made_up.row("anchor: copy", "validation-pose-0", part="validation", strength=None))
+    for part in ("validation", "test"):
+        found = flatland_report.results(rows, part, **FAST)
+        assert not _anchors(found) & set(found.summaries)
+        assert "anchor: copy" in _anchors(found)
+
+
+def test_methods_that_are_there_for_the_checks_alone_are_in_no_table():
+    kept = [
+        r
+        for r in chosen_alone(made_up.run())
+        if r["part"] == "validation" or not r["method"].endswith("_embedding_steps")
+    ]
+    some = {f"validation-{e}-{i}" for i, e in enumerate(made_up.EDITS)}
+    kept = [r for r in kept if "_embedding_steps" not in r["method"] or r["item"] in some]
+    found = flatland_report.results(kept, "test", **FAST)
+    assert not [m for m in found.found if m.endswith("_embedding_steps")]
+    assert "imagic_10_embedding_steps" in found.swept
+    answer = next(a for a in found.answers if a.name == "C4")
+    assert answer.verdict != "cannot be told"
+    assert answer.numbers.endswith("over 4 pictures, one seed each")
+    assert any(
+        p.startswith("validation: imagic_10_embedding_steps: 8 of 12") for p in found.problems
+    )
+
+
+def by_score(part, items, best):
+    """Every picture is right at one eta, which the scores tell; items of the list `best`."""
+    rows = []
+    for i in range(items):
+        for eta in made_up.ETAS:
+            scores = {"joint": eta == best[i], "auto_fidelity": 30.0 if eta <= best[i] else 10.0}
+            rows.append(made_up.row(item=f"{part}-{i}", part=part, strength=eta, **scores))
+    return rows
+
+
+def test_eta_by_score_gains_where_pictures_want_different_etas():
+    best = [0.2, 0.4, 0.6, 0.6]
+    rows = by_score("validation", 4, best) + by_score("test", 4, best)
+    gain = flatland_report.results(rows, "test", **FAST).gains["JOINT"]
+    assert (gain.scored.estimate, gain.fixed.estimate, gain.difference.estimate) == (1.0, 0.5, 0.5)
+
+
+def test_what_was_chosen_for_a_picture_never_saw_it():
+    """Four pictures, each right at an eta of its own: whatever the others chose is wrong."""
+    (sweep,) = tables.sweeps(by_score("validation", 4, [0.2, 0.4, 0.6, 0.8]), "validation").values()
+    scored, fixed = eta_gain.left_out(sweep)
+    assert scored.values("joint").mean() == 1.0  # the rule needs no number of its own here
+    assert fixed.values("joint").mean() == 0.0
+    rows = chosen_alone(
+        by_score("validation", 4, [0.2, 0.4, 0.6, 0.8]) + by_score("test", 2, [0.2, 0.4])
+    )
+    found = flatland_report.results(rows, "test", **FAST)
+    assert found.gains["JOINT"].difference.estimate == 1.0
+    assert "## Eta by score against one eta, each picture's chosen on the others" in (
+        flatland_report.markdown(found, [])
+    )

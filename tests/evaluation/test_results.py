@@ -8,7 +8,14 @@ import pytest
 from PIL import Image as pil
 
 from imagic_jax.errors import UserError
-from imagic_jax.evaluation import measures, published, published_sheet, published_table, results
+from imagic_jax.evaluation import (
+    measures,
+    published,
+    published_differences,
+    published_sheet,
+    published_table,
+    results,
+)
 from imagic_jax.evaluation.published_table import cluster_interval
 from imagic_jax.evaluation.results import COPY, Candidate
 from imagic_jax.jobs import pictures
@@ -213,3 +220,42 @@ def test_the_interval_resamples_pictures_not_items():
     half = 1.96 * values.std() / np.sqrt(12)
     assert (once[1] - once[0]) / 2 == pytest.approx(half, rel=0.1)
     assert np.isnan(cluster_interval(np.zeros(0), [])).all()
+
+
+def edited(method, item, group, value, amount=None, seed=None):
+    return {
+        "method": method, "amount": amount, "knob": "eta", "seed": seed, "item": item,
+        "group": group, "scores": {PSNR: value}, "problems": [], "edit_type": None,
+    }  # fmt: skip
+
+
+def test_methods_are_compared_on_the_items_that_both_have():
+    rows = [edited("copy", i, i, 100.0) for i in "abc"]
+    rows += [edited("imagic", i, i, v, 0.5, s) for i, v in zip("abc", (1, 2, 3), strict=True)
+             for s in (0, 1)]  # fmt: skip
+    rows += [edited("imagic", i, i, 9.0, 1.0, 0) for i in "abc"]
+    rows += [edited("sdedit", "a", "a", 3.0), edited("sdedit", "b", "b", None)]
+    rows += [edited("sdedit", "c", "c", 4.0), edited("ddib", "c", "c", 3.5)]
+    rows += [{**edited("ddib", "b", "b", 0.0), "scores": None}]
+    found = published_differences.differences(rows, PLAIN)
+    said = {d.name: d.values[PSNR] for d in found}
+    assert list(said) == [
+        f"imagic, eta = {eta} minus {other}" for eta in ("0.5", "1") for other in ("sdedit", "ddib")
+    ]
+    first = said["imagic, eta = 0.5 minus sdedit"]
+    assert (first.mean, first.items) == (-1.5, 2)
+    assert first.low == -2.0
+    assert first.high == -1.0
+    assert said["imagic, eta = 1 minus ddib"][:4] == (5.5, 5.5, 5.5, 1)
+    text = published_differences.markdown(found, PLAIN)
+    assert "| imagic, eta = 0.5 minus sdedit | -1.500 [-2.000, -1.000] |" in text
+    assert "| imagic, eta = 1 minus ddib | 5.500 [5.500, 5.500] (over 1) |" in text
+    assert published_differences.differences(rows[:9], PLAIN) == []
+
+
+def test_items_of_one_picture_are_no_independent_differences():
+    """Ten items of two pictures: the interval is that of two."""
+    rows = [edited("a", str(i), i % 2, float(i % 2)) for i in range(10)]
+    rows += [edited("b", str(i), i % 2, 0.0) for i in range(10)]
+    (d,) = published_differences.differences(rows, PLAIN)
+    assert d.values[PSNR][:3] == (0.5, 0.0, 1.0)

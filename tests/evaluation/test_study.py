@@ -10,6 +10,7 @@ import benchmark_folders as data
 import numpy as np
 import pytest
 import raters as people
+import standalone
 from PIL import Image as pil
 
 from imagic_jax.errors import UserError
@@ -97,6 +98,7 @@ def test_the_page_names_no_method_and_its_pictures_are_alike(ted, tmp_path):
     make(ted, tmp_path)
     page = tmp_path / "study" / "page"
     html = (page / "index.html").read_text()
+    standalone.check(page / "index.html")
     for word in (*METHODS, "truth", "unrelated", "gold", "duplicate"):
         assert word not in html
     used = set(re.findall(r"pictures/[0-9a-f]+\.png", html))

@@ -75,4 +75,4 @@ def test_reader_finds_the_zoom(zoom):
     scale = reader._zoom_matrix(1 / zoom)
     zoomed = np.einsum("ai,ijc,bj->abc", scale, source, scale)[None].astype(np.float32)
     readings = reader.read(zoomed, item.nuisance(), [item.source])
-    assert reader.read_zoom(zoomed, readings, item.nuisance()) == [zoom]
+    assert reader.read_zoom(zoomed, readings, {item.source: source}) == [zoom]

@@ -1,7 +1,6 @@
 """The user study's page in a real browser: simulated raters, keyboard and mouse, no network."""
 
 import json
-import shutil
 import time
 
 import benchmark_folders as data
@@ -18,34 +17,8 @@ from imagic_jax.evaluation import (
 
 METHODS = ("imagic", "sdedit")
 BETTER = {METHODS: 0.8}
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--window-size=1280,800",
-)  # fmt: skip
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Headless Chromium that saves downloads to `browser.downloads`."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("Chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    found.downloads = downloads
-    yield found
-    found.quit()
 
 
 def make(tmp_path, side=64, quality=False):
@@ -159,11 +132,7 @@ def test_nothing_but_files_is_loaded_and_no_method_is_named(browser, study):
     visible = page + browser.current_url.replace(str(study.parent), "")
     for word in (*METHODS, "truth", "unrelated", "gold", "duplicate"):
         assert word not in visible
-    asked = []
-    for entry in browser.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            asked.append(message["params"]["request"]["url"])
+    asked = browser.asked()
     assert len(asked) >= 4
     assert {url.split(":")[0] for url in asked} <= {"file", "about", "data", "blob"}
     assert browser.get_log("browser") == []
