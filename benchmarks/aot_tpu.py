@@ -91,11 +91,11 @@ def read(name: str, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result = json.loads(path.read_text())
-    own = {r["name"]: r for r in result["rows"]}
+    own = set(ROWS[name].stages.split(","))
     like = read(ROWS[name].like, folder) if ROWS[name].like else None
     for r in like["rows"] if like else []:
         times = result["times"].get(r["name"])
-        if times is not None and r["name"] not in own:
+        if times is not None and own.isdisjoint({r["name"], r["name"].split()[0]}):
             result["rows"].append({**r, "times": times, "borrowed": True})
     order = list(result["times"])
     result["rows"].sort(key=lambda r: order.index(r["name"]))
