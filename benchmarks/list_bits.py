@@ -6,8 +6,8 @@ Writes validation pictures of the Flatland benchmark and a list of them, edits t
 `image:4` in a process that is killed (SIGKILL) while its second group is being worked on, gives the
 same command again, and edits every picture by itself on one device. Says how many programs were
 compiled, whether anything that was finished was touched again, and whether all arrays of the fits
-and all pictures agree to the bit, at equal numbers of threads. Schedules are short, because bits do
-not depend on them.
+and all pictures agree to the bit, at equal numbers of threads. Schedules are short, because bits
+do not depend on them.
 """
 
 import json
