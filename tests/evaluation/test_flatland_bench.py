@@ -310,19 +310,6 @@ def test_a_broken_picture_file_is_named(chosen, tmp_path):
         Unit.read(tmp_path / "none.npz")
 
 
-def test_rows_may_be_kept_packed(tmp_path):
-    path = tmp_path / bench.ROWS
-    assert rows.read(path) == []
-    packed = tmp_path / f"{bench.ROWS}.gz"
-    packed.write_bytes(gzip.compress(b'{"item": "a"}\n{"item": "b"}\n'))
-    assert [r["item"] for r in rows.read(path)] == ["a", "b"]
-    packed.write_bytes(packed.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"rows\.jsonl\.gz is broken"):
-        rows.read(path)
-    rows.write(path, [{"item": "c"}])
-    assert [r["item"] for r in rows.read(path)] == ["c"]
-
-
 def test_items_come_back_from_the_folder(finished, chosen, tmp_path):
     found, notes = bench.open_items(finished, bench.TIERS["smoke"], ["iid"])
     assert found == chosen
