@@ -90,6 +90,12 @@ def define(values: flags.FlagValues) -> None:
     define_rendering(values)
     text("seed", None, "N: seed of the fit", flag_values=values)
     text(
+        "noise_batch",
+        None,
+        "B: noise draws per optimisation step, of every loop (default: the preset's)",
+        flag_values=values,
+    )
+    text(
         "crop",
         "center",
         "HOW: square of a picture that is not square: center, pad or LEFT,TOP,SIDE",
@@ -282,6 +288,10 @@ def opened_request(
     apply_rendering(values, config)
     if values.seed is not None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
+    if values.noise_batch is not None:
+        batch = settings.whole(values.noise_batch, "--noise_batch", 1, settings.MOST_BATCH)
+        for loop in (config.embedding, *config.tuning.values()):
+            loop.batch = batch
     output.check_writable(out)
     watching = observers(values)
     connect(values)

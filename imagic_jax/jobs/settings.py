@@ -11,6 +11,7 @@ from imagic_jax.editors.imagic import EmbeddingConfig, TuningConfig
 from imagic_jax.errors import UserError
 
 MOST_SEED = 2**32 - 1
+MOST_BATCH = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
         sampling=Sampling(
             steps=tuple(steps),
             guidance=tuple(guidance),
-            batch=whole(batch, "config.sampling.batch", 1, 4096),
+            batch=whole(batch, "config.sampling.batch", 1, MOST_BATCH),
             sampler=choice(sampler, "config.sampling.sampler", ("ddim", "ddpm")),
         ),
         etas=tuple(number(e, "config.etas") for e in etas),
@@ -105,7 +106,7 @@ def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     checked = {
         "steps": whole(steps, f"{where}steps", 0, 1_000_000),
         "learning_rate": number(rate, f"{where}learning_rate"),
-        "batch": whole(batch, f"{where}batch", 1, 4096),
+        "batch": whole(batch, f"{where}batch", 1, MOST_BATCH),
     }
     if checked["learning_rate"] <= 0:
         raise UserError(f"{where}learning_rate must be above 0, got {checked['learning_rate']}")

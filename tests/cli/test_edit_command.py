@@ -169,6 +169,16 @@ def test_patterns_that_choose_nothing_are_refused(imagic, flags, tmp_path, patte
     assert not (tmp_path / "o").exists()
 
 
+def test_noise_draws_per_step_are_a_flag_of_all_loops(imagic, flags, tmp_path):
+    code, _, err = imagic("edit", *flags, "--out=o", "--noise_batch=0")
+    assert code == 2
+    assert "--noise_batch" in err
+    assert imagic("edit", *flags, "--out=o", "--quiet", "--noise_batch=3")[0] == 0
+    job = json.loads((tmp_path / "o" / "job.json").read_text())
+    loops = [job["embedding"], *job["tuning"].values()]
+    assert [loop["batch"] for loop in loops] == [3] * len(loops)
+
+
 def test_fits_that_are_none_are_refused(imagic, flags, tmp_path):
     assert imagic("edit", *flags, "--out=o", "--quiet")[0] == 0
     for folder, words in (("nowhere", "there is no folder"), ("o", "did you mean o/fit")):
