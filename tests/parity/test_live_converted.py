@@ -45,7 +45,8 @@ def test_the_readme_draws_the_base(tmp_path, tiny_model, parity, monkeypatch, ra
     fit = random_fit(opened, TrainSpec(rank=rank))
     row = {"steps": 8, "guidance": 3.0}
     config = {"model": str(tiny_model), "sampling": {"base": row, "sr1": row, "sr2": row}}
-    about = {"text": "a dog", "weights": opened.fingerprint(), "config": config}
+    about = {"method": "imagic", "text": "a dog", "config": config}
+    about |= {"weights": opened.fingerprint(), "random_weights": False}
     fits.save_fit(tmp_path / "fit", fit, about, pil.new("RGB", (64, 64)))
     request = convert.ConvertRequest(fit=tmp_path / "fit", about=about, to=tmp_path / "new")
     convert.convert(request, opened)
