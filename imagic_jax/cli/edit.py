@@ -289,9 +289,7 @@ def opened_request(
     if values.seed is not None:
         config.seed = settings.whole(values.seed, "--seed", 0, settings.MOST_SEED)
     if values.noise_batch is not None:
-        batch = settings.whole(values.noise_batch, "--noise_batch", 1, settings.MOST_BATCH)
-        for loop in (config.embedding, *config.tuning.values()):
-            loop.batch = batch
+        _apply_noise_batch(values.noise_batch, name, config)
     output.check_writable(out)
     watching = observers(values)
     connect(values)
@@ -327,6 +325,23 @@ def opened_request(
         notes=tuple(notes),
     )
     return request, opened, place(values, opened, request.work), watching, work
+
+
+def _apply_noise_batch(given: str, method: str, config: Any) -> None:
+    """--noise_batch, for every loop of the preset.
+
+    Raises:
+        UserError: the method has no such loops, or it is no number in range.
+    """
+    from imagic_jax.jobs import settings
+
+    if method != "imagic":
+        raise UserError(f"--noise_batch is of Imagic's loops, which {method} does not run")
+    batch = settings.whole(given, "--noise_batch", 1, settings.MOST_BATCH)
+    loops = (config.get("embedding"), *dict(config.get("tuning") or {}).values())
+    for loop in loops:
+        if hasattr(loop, "items"):  # what is no section is refused by name with the other settings
+            loop.batch = batch
 
 
 def _goes_on(error: Exception, out: Any) -> Exception:

@@ -40,7 +40,8 @@ def define(values: flags.FlagValues) -> None:
     text(
         "strengths",
         None,
-        "N: strengths that each method is drawn with, evenly over its range (default: 11)",
+        "N: strengths of each method, evenly over its range up to the strongest; fewer than the"
+        " default, 11, leave the weakest out (eta = 0)",
         flag_values=values,
     )
     switch(

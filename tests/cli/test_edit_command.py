@@ -173,6 +173,12 @@ def test_noise_draws_per_step_are_a_flag_of_all_loops(imagic, flags, tmp_path):
     code, _, err = imagic("edit", *flags, "--out=o", "--noise_batch=0")
     assert code == 2
     assert "--noise_batch" in err
+    code, _, err = imagic("edit", *flags, "--out=o", "--noise_batch=2", "--method=sdedit")
+    assert code == 2
+    assert "sdedit" in err
+    code, _, err = imagic("edit", *flags, "--out=o", "--noise_batch=nan")
+    assert code == 2
+    assert not (tmp_path / "o").exists()
     assert imagic("edit", *flags, "--out=o", "--quiet", "--noise_batch=3")[0] == 0
     job = json.loads((tmp_path / "o" / "job.json").read_text())
     loops = [job["embedding"], *job["tuning"].values()]
