@@ -17,7 +17,9 @@ from imagic_jax.flatland.reader import MarkBasis, Reading
 LEAST_IDENTITY = 5 / 6
 _SLACK = 1e-6
 #: What a row's scores mean: rows of other meanings are not mixed.
-SCORES_ID = "flatland{reader=abs-2px-4blur,zoom=5,gates=rho+q,pixels=64,ssim=gauss11}"
+SCORES_ID = (
+    "flatland{reader=abs-2px-4blur,zoom=5,gates=rho+q(one-registration),pixels=64,ssim=gauss11}"
+)
 
 
 class Gates(NamedTuple):

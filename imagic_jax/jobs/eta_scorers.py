@@ -62,8 +62,7 @@ class ReaderScorer:
         explained = [r.residual for r in reader.read(small, self._u, self._options)]
         fidelity = -10.0 * np.log10(np.maximum(explained, 1e-6))  # 60 dB: rounding
         source, *goals = self._drawn
-        undecided = np.min([reader.decided(small, source, g) for g in goals], axis=0)
-        return 1.0 / (1.0 + undecided), fidelity
+        return np.max([reader.nearness(small, source, g) for g in goals], axis=0), fidelity
 
 
 def read_source(

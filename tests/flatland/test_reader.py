@@ -76,3 +76,30 @@ def test_reader_finds_the_zoom(zoom):
     zoomed = np.einsum("ai,ijc,bj->abc", scale, source, scale)[None].astype(np.float32)
     readings = reader.read(zoomed, item.nuisance(), [item.source])
     assert reader.read_zoom(zoomed, readings, {item.source: source}) == [zoom]
+
+
+def passing(change):
+    """The share of validation items whose changed ideal edit passes q."""
+    passed = []
+    for item in items("validation", 24):
+        source, goals = item.pictures()
+        picture = np.clip(change(source, goals[0]), 0, 1).astype(np.float32)[None]
+        q = min(float(reader.decided(picture, source, g)[0]) for g in goals)
+        passed.append(q <= GATES.undecided)
+    return float(np.mean(passed))
+
+
+@pytest.mark.parametrize(
+    ("share", "least", "most"), [(0, 0, 0), (0.25, 0, 0.02), (0.5, 0, 0.05), (0.75, 0.98, 1)]
+)
+def test_three_quarters_of_an_edit_are_decided_and_half_of_one_is_not(share, least, most):
+    """evaluation: 4.5 C, the pass rates that the gate was set by."""
+    assert least <= passing(lambda x, goal: (1 - share) * x + share * goal) <= most
+
+
+def test_what_makes_an_edit_no_worse_leaves_it_decided():
+    rng = np.random.default_rng(0)
+    assert passing(lambda _, goal: goal + rng.normal(0, 0.05, goal.shape)) >= 0.95
+    assert passing(lambda _, goal: reader.blur(goal[None], 2.0)[0]) == 1.0
+    assert passing(lambda _, goal: np.roll(goal, (0, 2), (0, 1))) >= 0.98
+    assert passing(lambda _, goal: goal + 0.05) >= 0.95
