@@ -21,6 +21,13 @@ def define(values: flags.FlagValues) -> None:
         "DIR: checkpoints, log and sample sheets (default: imagic_train/CONFIG)",
         flag_values=values,
     )
+    text(
+        "start_from",
+        None,
+        "MODEL: the built-in model or model folder whose stage is trained on, in place of a fresh"
+        " one; a new --model folder starts as its copy",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("quiet", False, "show no progress", flag_values=values)
 
 
@@ -31,6 +38,8 @@ def main(values: flags.FlagValues) -> None:
     from imagic_jax.training.run import train
 
     config = values.config.to_dict()
+    if values.start_from:
+        config["start_from"] = values.start_from
     model = Path(values.model) if values.model else Path("imagic_models") / config["model"]
     run = Path(values.out) if values.out else Path("imagic_train") / config["name"]
     use_cache()
@@ -54,6 +63,7 @@ COMMAND = Command(
     examples=(
         "imagic train --config=train/flatland_imagen_base",
         "imagic train --config=train/flatland_imagen_sr1 --config.recipe.steps=8000",
+        "imagic train --config=train/flatland_sd --start_from=flatland-sd",
     ),
     preset="train/flatland_imagen_base",
     presets="train/*.py",

@@ -26,6 +26,7 @@ from imagic_jax.training.sheets import Artist
 from imagic_jax.training.tasks import Task, TextTask
 from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
 from imagic_jax.training.vae_task import VaeTask
+from imagic_jax.training.warm_start import copy_model, open_start
 from imagic_jax.typing import Params
 from imagic_jax.weights.tokenizer import Tokenizer
 
@@ -36,7 +37,8 @@ def train(
     """Trains one part of a model and exports its averaged weights into the folder `model`.
 
     Args:
-        config: see configs/train/.
+        config: see configs/train/; besides, `start_from` may name a model to go on from, see
+            `warm_start`.
         model: the model's folder; what a part reads of others must be there.
         run: where checkpoints, the log and sample sheets go; an interrupted run goes on.
 
@@ -44,13 +46,19 @@ def train(
         UserError: the run folder belongs to another config, or what must come first is missing.
         Interrupted: stopped on request; the state is saved.
     """
+    start = open_start(config["start_from"], config) if config.get("start_from") else None
     _check_same(run, config)
+    if start is not None:
+        copy_model(start, model)
     task, frozen = build_task(config, model)
     tokenizer = open_tokenizer(config, model)
     recipe = Recipe(**config["recipe"])
     table = caption_table(tokenizer, config["captions"], config["seed"])
     init_key, draw_key = jax.random.split(jax.random.key(config["seed"]))
     state = LoopState(0, init_state(task, recipe, init_key, table))
+    if start is not None:
+        state.value.update(start.params())
+        draw_key = jax.random.fold_in(draw_key, start.steps)  # what it has seen is over
     with Checkpoints(run / "checkpoints") as saved:
         if (step := saved.latest_step()) is not None:
             state = LoopState(step, saved.restore(state.value))
@@ -71,6 +79,8 @@ def train(
         "hours": round(_seconds(run) / 3600, 2),
         "device": jax.devices()[0].device_kind,
     }
+    if start is not None:
+        training["started_from"] = start.training
     averaged = jax.tree.map(jnp.asarray, jax.device_get(state.value["ema"]))
     _export(config, model, task, table, tokenizer, averaged, training)
     reporter.say(f"wrote {model}")
@@ -119,8 +129,9 @@ def _check_same(run: Path, config: Mapping[str, Any]) -> None:
 
 def _seconds(run: Path) -> float:
     """Wall seconds of all chunks of the run, over all its sessions."""
-    lines = (run / "log.jsonl").read_text().splitlines()
-    return sum(json.loads(line)["seconds"] for line in lines)
+    log = run / "log.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []  # no steps, no log
+    return sum((json.loads(line)["seconds"] for line in lines), 0.0)
 
 
 class _Watch:
