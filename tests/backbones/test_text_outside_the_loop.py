@@ -52,10 +52,11 @@ def lines(tiny_model):
         guided=True,
         sampler="ddim",
     )
-    table = computations(lowered.compile().as_text())
-    bodies = re.findall(r"body=%?([\w.\-]+)", "\n".join(sum(table.values(), [])))
+    hlo = lowered.compile().as_text()
+    table = computations(hlo)
+    bodies = re.findall(r"body=%?([\w.\-]+)", hlo)
     inside = set().union(*(reached(table, b) for b in bodies))
-    return [line for n in inside for line in table[n]], sum(table.values(), [])
+    return [line for n in inside for line in table[n]], hlo.splitlines()
 
 
 @pytest.mark.parametrize("name", ["add_k_proj", "add_v_proj"])
