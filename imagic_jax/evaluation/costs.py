@@ -39,12 +39,11 @@ class Clock:
         self.compile_s += compiled.seconds
         return result
 
-    def cost(self, pictures: int, gradient_steps: int, fit: int, render: float) -> Cost:
-        """All of it, for so many pictures drawn."""
+    def cost(self, pictures: int, gradient_steps: int, fit: int, render: int | float) -> Cost:
+        """All of it, for so many pictures drawn; `fit` and `render` are evaluations."""
         each = self.seconds["render"] / pictures
-        return Cost(
-            self.seconds["fit"], each, self.compile_s, gradient_steps, fit, render, peak_mib()
-        )
+        passes = fit, float(render)
+        return Cost(self.seconds["fit"], each, self.compile_s, gradient_steps, *passes, peak_mib())
 
 
 def peak_mib() -> float:

@@ -117,7 +117,7 @@ class StageProgress:
         for observer in self._reporter._observers:
             observer.update(self._name, done, steps, seconds, loss)
         self._done, self._since = done, time.monotonic()
-        if self._warm:  # the first update is mostly compilation and says nothing about speed
+        if self._warm and steps:  # the first update is mostly compilation: no speed
             self._rate = steps / max(seconds, 1e-6)
         self._warm = True
         facts = [] if loss is None else [f"loss {loss:.4f}"]

@@ -32,6 +32,16 @@ def test_lines_tell_loss_speed_and_time_left(capsys):
     assert lines[3].strip() == "tuning base: 100/100  loss 0.1250"
 
 
+def test_an_update_without_steps_keeps_the_speed(capsys):
+    with Reporter(every=0.0) as reporter:
+        progress = reporter.stage("scoring", 100)
+        for _ in range(2):
+            progress.advance(0)
+        progress.update(20, 20, 2.0)
+        progress.update(20, 0, 0.0)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("20/100  10.0 steps/s, 8 s left")
+
+
 def test_quiet_shows_warnings_only(capsys):
     with Reporter(quiet=True) as reporter:
         reporter.say("hello")
