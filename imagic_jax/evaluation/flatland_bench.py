@@ -376,6 +376,9 @@ def rescore(plan: Plan, out: Path, reporter: Reporter, stop: StopFlag) -> list[d
     kept: Units = {}
     folders = sorted((out / "pictures").iterdir()) if (out / "pictures").is_dir() else []
     names = [p.name for p in folders if not p.name.endswith(BACK)]
+    told = [str(r.get("method")) for r in rows.read(out / ROWS)]
+    order = {name: i for i, name in enumerate(dict.fromkeys(told))}
+    names.sort(key=lambda n: order.get(n, len(order)))  # as the tables had them
     units: dict[tuple[str, Part], list[Item]] = {
         (name, part): [i for i in chosen if pictures_file(out, name, i).is_file()]
         for name in names

@@ -40,7 +40,9 @@ def accept(table, count, oracle_shifted=0.97, fade=0.05, text=0.05):
     assert mean("copy", "joint") == 0.0
     assert mean("copy", "under_edit") == 1.0
     assert mean("cross-fade", "joint") <= fade
-    assert mean("grey", "success") == 0.0
+    assert mean("grey", "joint") == 0.0
+    # A dark sketch has so little contrast that grey explains one in a hundred of them.
+    assert mean("grey", "success") <= text
     assert mean(anchors.TEXT_ONLY, "joint") <= text
     assert mean(anchors.TEXT_ONLY, "success") >= 0.95
     spread = 4 * np.sqrt(0.25 / (6 * count))  # of a fair coin's share
