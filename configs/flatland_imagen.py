@@ -1,9 +1,10 @@
 """Imagic on the built-in cascade, in about a minute on a laptop's CPU.
 
-The schedule was chosen on a handful of validation pictures; what it gives on forty is in
-benchmarks/results/imagic. Against the paper's: several noise draws per step instead of one, so that
-far fewer steps do; a higher rate for the embedding, whose entries are of order one here. Of the
-base, the residual blocks alone are tuned, which leaves the attention to the text as it was.
+The schedule was chosen on a handful of validation pictures; what it gives on eighty is in
+benchmarks/results/flatland_imagen. Against the paper's: several noise draws per step instead of
+one, so that far fewer steps do; a higher rate for the embedding, whose entries are of order one
+here. Of the base, the residual blocks alone are tuned, which leaves the attention to the text as it
+was.
 
 The embedding moves little from the target's, so edits appear beyond eta = 1. A higher rate, with
 some `dropout`, is the knob for earlier and stronger ones, at the picture's cost.
