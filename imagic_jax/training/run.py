@@ -46,7 +46,8 @@ def train(
         UserError: the run folder belongs to another config, or what must come first is missing.
         Interrupted: stopped on request; the state is saved.
     """
-    start = open_start(config["start_from"], config) if config.get("start_from") else None
+    name = config.get("start_from")
+    start = open_start(name, config, model) if name else None
     _check_same(run, config)
     if start is not None:
         copy_model(start, model)

@@ -42,15 +42,17 @@ class Start(NamedTuple):
         return {"params": {"unet": self.unet}, "ema": {"unet": jax.tree.map(jnp.copy, self.unet)}}
 
 
-def open_start(name: str, config: Config) -> Start:
+def open_start(name: str, config: Config, model: Path) -> Start:
     """The stage of a trained model that a training config can go on from.
 
     Args:
         name: a built-in model, or a model's folder.
         config: see configs/train/; of a diffusion stage.
+        model: the folder of the model that is made.
 
     Raises:
-        UserError: there is no such model or stage, or its UNet is built otherwise.
+        UserError: there is no such model or stage, its UNet is built otherwise, or it lies where
+            the new model is to be written: a run that goes on needs it as it is.
     """
     if "unet" not in config:
         raise UserError(
@@ -66,7 +68,12 @@ def open_start(name: str, config: Config) -> Start:
             f" (built-in: {shipped})"
         )
     stage = config["stage"]["name"]
-    rows = {row["name"]: row for row in json.loads(card.read_text())["stages"]}
+    if model.exists() and model.samefile(folder):
+        raise UserError(f"--start_from and --model are both {model}; give --model another folder")
+    try:
+        rows = {row["name"]: row for row in json.loads(card.read_text())["stages"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{card} names no stages ({error!r})") from error
     if stage not in rows:
         raise UserError(f"--start_from={name} has no stage {stage} (it has {', '.join(rows)})")
     unet, params = load_part(folder / rows[stage]["folder"] / "unet")

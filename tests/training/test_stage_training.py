@@ -70,7 +70,9 @@ def test_a_run_without_steps_gives_back_what_it_started_from(tiny_model, tmp_pat
 
 def test_a_start_is_the_stage_of_a_trained_model(tiny_model, tmp_path):
     path = tiny_config(tmp_path / "tiny_stage.py", 0)
-    start = warm_start.open_start(str(tiny_model), presets.load_config(path).to_dict())
+    start = warm_start.open_start(
+        str(tiny_model), presets.load_config(path).to_dict(), tmp_path / "m"
+    )
     for a, b in zip(*map(jax.tree.leaves, (start.unet, unet_of(tiny_model))), strict=True):
         np.testing.assert_array_equal(a, b)
     warm_start.copy_model(start, tmp_path / "m")
@@ -99,6 +101,16 @@ def test_what_cannot_be_gone_on_from_is_told(name, told, tmp_path, monkeypatch, 
     assert main(command) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_write_over_what_it_starts_from(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tiny_config(tmp_path / "tiny_stage.py", 0)
+    model = f"{tiny_model}"
+    command = ["train", f"--config={path}", f"--start_from={model}", f"--model={model}"]
+    assert main([*command, "--out=run"]) == 2
+    assert "give --model another folder" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
