@@ -150,13 +150,15 @@ def open_model(
     name = str(model)
     folder = MODELS / name if "/" not in name and (MODELS / name).is_dir() else None
     if folder is None and "," not in name:
-        folder = _find(name)
+        folder = find_folder(name)
     if folder is not None and (folder / "cascade.json").is_file():
-        card = _read_card(folder)
+        card = read_card(folder)
         rows = card["stages"]
-        homes = [folder / r["folder"] if "folder" in r else _find(r["id"]) for r in rows]
+        homes = [folder / r["folder"] if "folder" in r else find_folder(r["id"]) for r in rows]
     else:
-        homes = [folder] if folder else [_find(n.strip()) for n in name.split(",") if n.strip()]
+        homes = (
+            [folder] if folder else [find_folder(n.strip()) for n in name.split(",") if n.strip()]
+        )
         if not 1 <= len(homes) <= len(NAMES):
             raise UserError(f"--model: {name!r} names {len(homes)} stages; 1 to 3 make a cascade")
         rows = [{"name": n} for n, _ in zip(NAMES, homes, strict=False)]
@@ -178,8 +180,12 @@ def open_model(
     )
 
 
-def _find(name: str) -> Path:
-    """The local folder of one name: a built-in model, a folder, or a hub id's snapshot."""
+def find_folder(name: str) -> Path:
+    """The local folder of one name: a built-in model, a folder, or a hub id's snapshot.
+
+    Raises:
+        UserError: there is no such model.
+    """
     here = MODELS / name
     if "/" not in name and (here / "cascade.json").is_file():
         return here
@@ -196,7 +202,13 @@ def _find(name: str) -> Path:
     return hub.resolve(name, PARTS[family_of(index)])
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """What the `cascade.json` of a model's folder says.
+
+    Raises:
+        UserError: it is of another format.
+        weights.WeightsError: it is missing or broken.
+    """
     card = read_json(folder / "cascade.json")
     if card.get("format") != FORMAT:
         raise UserError(
@@ -227,9 +239,9 @@ def peek(model: str | Path) -> dict[str, Any]:
     first = str(model).split(",")[0].strip()
     local = MODELS / first if (MODELS / first).is_dir() else Path(first).expanduser()
     if not local.is_dir():
-        local = hub.resolve(first, ()) if "/" in first else _find(first)
+        local = hub.resolve(first, ()) if "/" in first else find_folder(first)
     if (local / "cascade.json").is_file():
-        card = _read_card(local)
+        card = read_card(local)
         row = card["stages"][0]
         home = local / row["folder"] if "folder" in row else hub.resolve(row["id"], ())
         return {**card, "family": family_of(home)}

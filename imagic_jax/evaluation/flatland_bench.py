@@ -392,8 +392,9 @@ def rescore(plan: Plan, out: Path, reporter: Reporter, stop: StopFlag) -> list[d
     progress = reporter.stage("scoring", count)
     done = 0
     for (name, part), chosen in units.items():
-        together = name == TEXT_ONLY and chosen
-        for some in [chosen] if together else [[i] for i in chosen]:
+        if not chosen:
+            continue
+        for some in [chosen] if name == TEXT_ONLY else [[i] for i in chosen]:
             _check(stop)
             _add_scores(plan, name, part, some, kept, out, new)
             done += len(some)

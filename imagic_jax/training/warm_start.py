@@ -4,7 +4,6 @@ The new model's folder starts as a copy of the old one; the stage that is traine
 old UNet, averaged weights as they are kept in the folder. The optimizer starts anew.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from imagic_jax.backbones.registry import MODELS
+from imagic_jax.backbones import registry
 from imagic_jax.errors import UserError
 from imagic_jax.models import UNet2DCondition, UNetConfig
 from imagic_jax.typing import Params
@@ -59,25 +58,20 @@ def open_start(name: str, config: Config, model: Path) -> Start:
             "--start_from goes on with the UNet of a diffusion stage;"
             f" {config['name']} trains none (leave --start_from away)"
         )
-    folder = MODELS / name if (MODELS / name).is_dir() else Path(name)
-    card = folder / "cascade.json"
-    if not card.is_file():
-        shipped = ", ".join(p.parent.name for p in sorted(MODELS.glob("*/cascade.json")))
-        raise UserError(
-            f"--start_from={name}: no built-in model and no folder with a cascade.json"
-            f" (built-in: {shipped})"
-        )
-    stage = config["stage"]["name"]
+    folder = registry.find_folder(name)
     if model.exists() and model.samefile(folder):
         raise UserError(f"--start_from and --model are both {model}; give --model another folder")
+    stage = config["stage"]["name"]
     try:
-        rows = {row["name"]: row for row in json.loads(card.read_text())["stages"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{card} names no stages ({error!r})") from error
-    if stage not in rows:
-        raise UserError(f"--start_from={name} has no stage {stage} (it has {', '.join(rows)})")
-    unet, params = load_part(folder / rows[stage]["folder"] / "unet")
-    assert isinstance(unet, UNet2DCondition)
+        rows = {row["name"]: row for row in registry.read_card(folder)["stages"]}
+        home = folder / rows[stage]["folder"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"--start_from={name}: {folder / 'cascade.json'} tells of no stage {stage!r}"
+        ) from error
+    unet, params = load_part(home / "unet")
+    if not isinstance(unet, UNet2DCondition):
+        raise UserError(f"--start_from={name}: {home / 'unet'} is no UNet")
     _check_built_alike(name, unet.config, UNetConfig.from_dict(config["unet"]))
     return Start(folder, params, rows[stage].get("training", {}))
 

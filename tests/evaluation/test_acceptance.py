@@ -30,7 +30,7 @@ def large_table():
     return tabulate(items("test", 100))
 
 
-def accept(table, count, oracle_shifted=0.97, fade=0.05, text=0.05):
+def accept(table, count, oracle_shifted=0.97, fade=0.05, text=0.05, grey=0.0):
     def mean(name, key):
         return float(np.mean(table[name][key]))
 
@@ -41,8 +41,7 @@ def accept(table, count, oracle_shifted=0.97, fade=0.05, text=0.05):
     assert mean("copy", "under_edit") == 1.0
     assert mean("cross-fade", "joint") <= fade
     assert mean("grey", "joint") == 0.0
-    # A dark sketch has so little contrast that grey explains one in a hundred of them.
-    assert mean("grey", "success") <= text
+    assert mean("grey", "success") == grey
     assert mean(anchors.TEXT_ONLY, "joint") <= text
     assert mean(anchors.TEXT_ONLY, "success") >= 0.95
     spread = 4 * np.sqrt(0.25 / (6 * count))  # of a fair coin's share
@@ -56,7 +55,8 @@ def test_scores_of_what_is_known(table):
 
 @pytest.mark.slow
 def test_scores_of_what_is_known_on_a_hundred_items(large_table):
-    accept(large_table, 100)
+    # One of the hundred is to become a sketch at night, with so little contrast that grey passes.
+    accept(large_table, 100, grey=0.01)
 
 
 def test_the_gates_are_load_bearing(table):

@@ -114,6 +114,23 @@ def test_a_run_does_not_write_over_what_it_starts_from(tiny_model, tmp_path, mon
     assert not (tmp_path / "run").exists()
 
 
+def test_a_card_that_tells_of_no_such_stage_is_named(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tiny_config(tmp_path / "tiny_stage.py", 0)
+    command = ["train", f"--config={path}", "--start_from=broken", "--model=m", "--out=run"]
+    shutil.copytree(tiny_model, "broken")
+    card = Path("broken/cascade.json")
+    good = json.loads(card.read_text())
+    for text in ("{", json.dumps(good | {"stages": []}), json.dumps(good | {"stages": [{}]})):
+        card.write_text(text)
+        assert main(command) == 2
+        assert "cascade.json" in capsys.readouterr().err
+    card.unlink()
+    assert main(command) == 2
+    assert "cascade.json" in capsys.readouterr().err
+    assert not Path("m").exists()
+
+
 def test_a_part_that_is_no_diffusion_stage_has_no_start(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["train", "--config=train/flatland_vae", "--start_from=flatland-sd", "--out=run"]
