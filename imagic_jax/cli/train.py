@@ -28,6 +28,12 @@ def define(values: flags.FlagValues) -> None:
         " one; a new --model folder starts as its copy",
         flag_values=values,
     )
+    text(
+        "mesh",
+        None,
+        "AXES: sample:N divides each batch over N devices of this process (default: one device)",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("quiet", False, "show no progress", flag_values=values)
 
 
@@ -44,7 +50,7 @@ def main(values: flags.FlagValues) -> None:
     run = Path(values.out) if values.out else Path("imagic_train") / config["name"]
     use_cache()
     with stop_flag() as stop, Reporter(values.quiet, every=30.0) as reporter:
-        train(config, model, run, reporter, stop)
+        train(config, model, run, reporter, stop, values.mesh)
     where = f"; look at {run / 'sheets'}" if (run / "sheets").is_dir() else ""
     print(f"the model is in {model}{where}")
 

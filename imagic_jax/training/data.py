@@ -1,4 +1,7 @@
-"""Training data: a table of captions made once, and pictures drawn inside the training step."""
+"""Training data: a table of captions made once, and pictures drawn inside the training step.
+
+Where devices share a batch (`imagic train --mesh=sample:N`), each gets its part of it.
+"""
 
 import functools
 import random
@@ -12,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from imagic_jax.flatland import captions, factors, nuisance, splits
 from imagic_jax.flatland.factors import Factors
 from imagic_jax.flatland.render import render_class
+from imagic_jax.runtime.mesh import divide_draws
 from imagic_jax.weights.tokenizer import Tokenizer
 
 CLASSES = len(factors.CLASSES)
@@ -101,9 +105,9 @@ def draw_captions(
     drop = jax.random.bernoulli(drop_key, text_dropout, (batch, 1))
     return Captions(
         factors=jax.tree.map(lambda a: pick(a, rows), table.factors),
-        named=jnp.where(drop, -1, named),
-        ids=jnp.where(drop, table.null_ids, ids),
-        mask=jnp.where(drop, table.null_mask, mask),
+        named=divide_draws(jnp.where(drop, -1, named)),
+        ids=divide_draws(jnp.where(drop, table.null_ids, ids)),
+        mask=divide_draws(jnp.where(drop, table.null_mask, mask)),
     )
 
 
@@ -153,7 +157,7 @@ def draw_batch(
         draw = functools.partial(render_class, cls, size=size, oversample=oversample)
         images.append(jax.vmap(draw)(*jax.tree.map(lambda a, c=cls: a[c], (captions.factors, u))))
     return Batch(
-        jnp.concatenate(images) * 2.0 - 1.0,
+        divide_draws(jnp.concatenate(images) * 2.0 - 1.0),
         captions.ids,
         captions.mask,
         captions.named,

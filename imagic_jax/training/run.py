@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from imagic_jax.errors import UserError
 from imagic_jax.runtime import loop
 from imagic_jax.runtime.checkpoint import Checkpoints
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
+from imagic_jax.runtime.mesh import AXES, make_meshes, parse_mesh
 from imagic_jax.runtime.progress import Reporter
 from imagic_jax.training import measure
 from imagic_jax.training.build import build_task, open_tokenizer
@@ -32,7 +35,12 @@ from imagic_jax.weights.tokenizer import Tokenizer
 
 
 def train(
-    config: Mapping[str, Any], model: Path, run: Path, reporter: Reporter, stop: StopFlag
+    config: Mapping[str, Any],
+    model: Path,
+    run: Path,
+    reporter: Reporter,
+    stop: StopFlag,
+    mesh: str | None = None,
 ) -> None:
     """Trains one part of a model and exports its averaged weights into the folder `model`.
 
@@ -41,11 +49,14 @@ def train(
             `warm_start`.
         model: the model's folder; what a part reads of others must be there.
         run: where checkpoints, the log and sample sheets go; an interrupted run goes on.
+        mesh: devices that divide each batch, as "sample:4"; one device where it is left out.
 
     Raises:
-        UserError: the run folder belongs to another config, or what must come first is missing.
+        UserError: the run folder belongs to another config, what must come first is missing, or
+            there are no such devices.
         Interrupted: stopped on request; the state is saved.
     """
+    devices = _devices(mesh, config["data"]["batch"])
     name = config.get("start_from")
     start = open_start(name, config, model) if name else None
     _check_same(run, config)
@@ -67,9 +78,11 @@ def train(
         artist = Artist(task, frozen, table, tokenizer)
         watch = _Watch(artist, recipe, run, saved, config, reporter, stop)
         data = TrainData(table, frozen, draw_key)
-        state = loop.run(
-            TrainStep(task, recipe), state, data, recipe.steps, chunk_seconds=10.0, on_chunk=watch
-        )
+        if devices is not None:
+            value, data = jax.device_put((state.value, data), NamedSharding(devices, P()))
+            state = state._replace(value=value)
+        step = TrainStep(task, recipe, devices.abstract_mesh if devices is not None else None)
+        state = loop.run(step, state, data, recipe.steps, chunk_seconds=10.0, on_chunk=watch)
         watch.save(state)
     training = {
         "commit": commit(),
@@ -111,6 +124,23 @@ def _export(
         case _:
             export = export_latent if config["kind"] == "latent" else export_stage
             export(model, config, averaged["unet"], training)
+
+
+def _devices(mesh: str | None, batch: int) -> Mesh | None:
+    """The devices that divide each batch; None for one device.
+
+    Raises:
+        UserError: other axes than `sample`, too few devices, or a batch that they do not divide.
+    """
+    if mesh is None:
+        return None
+    sizes = parse_mesh(mesh)
+    count = sizes["sample"]
+    if any(sizes[axis] > 1 for axis in AXES if axis != "sample"):
+        raise UserError(f"--mesh={mesh}: training divides its batches alone; write --mesh=sample:N")
+    if batch % count:
+        raise UserError(f"--mesh={mesh}: {count} devices do not divide a batch of {batch} evenly")
+    return make_meshes(sizes)[0]
 
 
 def _check_same(run: Path, config: Mapping[str, Any]) -> None:
@@ -167,7 +197,7 @@ class _Watch:
 
     def _sheet(self, state: LoopState) -> None:
         self._sheet_at = time.monotonic()
-        drawn = self._artist.sheet(state.value["ema"])
+        drawn = self._artist.sheet(jax.device_get(state.value["ema"]))
         if drawn is not None:
             folder = self._run / "sheets"
             folder.mkdir(exist_ok=True)

@@ -5,11 +5,13 @@ that was stopped and resumed ends with the same bits as one that never was.
 """
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import AbstractMesh, use_abstract_mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from imagic_jax.training.data import CaptionTable
@@ -72,10 +74,17 @@ def init_state(task: Task, recipe: Recipe, key: PRNGKeyArray, table: CaptionTabl
 
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
-    """One optimisation step, for `runtime.loop.run`."""
+    """One optimisation step, for `runtime.loop.run`.
+
+    Attributes:
+        devices: the mesh whose `sample` axis divides each batch (`runtime.mesh`); gradients are
+            averaged over it, so that a step is the one of a single device but for rounding. None
+            for one device.
+    """
 
     task: Task
     recipe: Recipe
+    devices: AbstractMesh | None = None
 
     def __call__(
         self, state: TrainState, data: TrainData, index: Int[Array, ""]
@@ -83,7 +92,8 @@ class TrainStep:
         key = jax.random.fold_in(data.key, index)
 
         def loss_of(params: Params) -> Float[Array, ""]:
-            return self.task.loss(params, data.frozen, data.table, key)
+            with use_abstract_mesh(self.devices) if self.devices else nullcontext():
+                return self.task.loss(params, data.frozen, data.table, key)
 
         loss, grads = jax.value_and_grad(loss_of)(state["params"])
         updates, adam = _optimizer(self.recipe).update(grads, state["adam"])

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import NamedSharding, PartitionSpec
 
 from imagic_jax.flatland import captions, splits
 from imagic_jax.flatland import factors as fx
+from imagic_jax.models import T5Config, T5Encoder
+from imagic_jax.runtime import loop
+from imagic_jax.runtime.mesh import make_meshes
 from imagic_jax.runtime.progress import StageProgress
 from imagic_jax.training import data
-from imagic_jax.training.tasks import cross_entropy, zero_residuals
-from imagic_jax.training.trainer import Recipe
+from imagic_jax.training.tasks import TextTask, cross_entropy, zero_residuals
+from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
 from imagic_jax.weights import load_part
 from imagic_jax.weights.tokenizer import Tokenizer, save_word_level
 
@@ -100,6 +104,47 @@ def test_one_run_folder_holds_one_run(train):
     code, err = train("one", "--config.recipe.learning_rate=0.5")
     assert code == 2
     assert "another training run" in err
+
+
+def test_devices_that_divide_batches_train_the_weights_of_one(train, tmp_path):
+    assert train("alone")[0] == 0
+    assert train("divided", "--mesh=sample:4")[0] == 0
+    for a, b in zip(
+        weights(tmp_path / "model_alone"), weights(tmp_path / "model_divided"), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=2e-3)  # f16 on disk, and sums in another order
+
+
+@pytest.mark.parametrize(
+    ("mesh", "said"),
+    [
+        ("image:2", "write --mesh=sample:N"),
+        ("sample:5", "do not divide a batch of 12"),
+        ("sample:12", "there are 8"),
+        ("samples:2", "no axis"),
+    ],
+)
+def test_devices_that_cannot_divide_batches_are_refused(train, tmp_path, mesh, said):
+    code, err = train("refused", f"--mesh={mesh}")
+    assert code == 2
+    assert said in err
+    assert not (tmp_path / "run_refused").exists()
+
+
+def test_the_devices_divide_the_batch_and_add_up_its_gradients(table):
+    text = T5Encoder(T5Config.from_dict(tiny.text_config()))
+    task = TextTask(text=text, batch=12, sizes=data.NAMED_SIZES)
+    mesh = make_meshes({"image": 1, "sample": 4, "fsdp": 1})[0]
+    recipe = Recipe(steps=2)
+    state = init_state(task, recipe, jax.random.key(0), table)
+    given = TrainData(table, {}, jax.random.key(1))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    shapes = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (state, given)
+    )
+    program = loop.lower(TrainStep(task, recipe, mesh.abstract_mesh), *shapes).compile()
+    assert "all-reduce" in program.as_text()
+    assert "f32[3,24,32]" in program.as_text()  # states of three captions on each device
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
