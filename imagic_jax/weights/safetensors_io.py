@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,10 @@ def _nothing_found(folder: Path, stem: str) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a safetensors file that PyTorch users can open; complete or not at all."""
     with replacing(path) as temporary:
+        temporary.touch()
+        usual = stat.S_IMODE(temporary.stat().st_mode)
         save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        temporary.chmod(usual)  # safetensors writes files that their owner alone may read
 
 
 @contextlib.contextmanager

@@ -211,6 +211,14 @@ def test_saving_in_sixteen_bits(model_folder, tmp_path, dtype):
     jax.tree.map(np.testing.assert_array_equal, again, expected)
 
 
+def test_written_weights_may_be_read_by_whom_other_files_may(model_folder, tmp_path):
+    folder = model_folder("t5_encoder")
+    _, params = load_part(folder)
+    save_part(tmp_path / "again", _config(folder), params)
+    config, weights = ((tmp_path / "again" / n).stat().st_mode for n in ("config.json", T5_FILE))
+    assert weights == config
+
+
 def test_numbers_too_large_for_half_precision_are_an_error(model_folder, tmp_path):
     folder = model_folder("t5_encoder")
     _, params = load_part(folder)
