@@ -15,7 +15,7 @@ from imagic_jax.evaluation.units import pictures_file
 from imagic_jax.jobs import output
 from imagic_jax.report.benchmark_page import benchmark_page
 
-_RANDOM, _WORST, _STRIPS = 12, 8, 3  # items shown
+_RANDOM, _WORST, _STRIPS = 16, 8, 3  # items shown
 
 
 def write(results: Results, notes: Sequence[str], out: Path) -> None:
