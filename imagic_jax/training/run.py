@@ -9,11 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 
 from imagic_jax.errors import UserError
-from imagic_jax.runtime import loop
+from imagic_jax.runtime import lanes, loop
 from imagic_jax.runtime.checkpoint import Checkpoints
 from imagic_jax.runtime.interrupt import Interrupted, StopFlag
 from imagic_jax.runtime.loop import Chunk, LoopState
@@ -79,7 +78,7 @@ def train(
         watch = _Watch(artist, recipe, run, saved, config, reporter, stop)
         data = TrainData(table, frozen, draw_key)
         if devices is not None:
-            value, data = jax.device_put((state.value, data), NamedSharding(devices, P()))
+            value, data = lanes.share((state.value, data), devices)
             state = state._replace(value=value)
         step = TrainStep(task, recipe, devices.abstract_mesh if devices is not None else None)
         state = loop.run(step, state, data, recipe.steps, chunk_seconds=10.0, on_chunk=watch)

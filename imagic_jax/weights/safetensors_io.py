@@ -181,7 +181,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         temporary.touch()
         usual = stat.S_IMODE(temporary.stat().st_mode)
         save_file(dict(tensors), temporary, metadata={"format": "pt"})
-        temporary.chmod(usual)  # safetensors writes files that their owner alone may read
+        if stat.S_IMODE(temporary.stat().st_mode) != usual:
+            temporary.chmod(usual)  # safetensors writes files that their owner alone may read
 
 
 @contextlib.contextmanager
