@@ -24,6 +24,13 @@ def define(values: flags.FlagValues) -> None:
     text("part", None, "NAME: validation or test (default: test for flatland)", flag_values=values)
     text("tier", "smoke", "NAME: size of flatland: smoke, dev or full", flag_values=values)
     text("splits", "iid", "NAME,NAME,..: splits of flatland's test items", flag_values=values)
+    text(
+        "edits",
+        None,
+        "NAME,NAME,..: kinds of edits of flatland and imagic, evenly (default: all, more poses):"
+        " pose, colour, class, hat, place, style",
+        flag_values=values,
+    )
     define_model(values)
     text(
         "count",

@@ -73,6 +73,7 @@ def _rows(
         tier = tier._replace(test=0, validation=count)
     asked = dict.fromkeys(settings.listed(values.splits, "--splits"))
     splits = [settings.choice(s, "--splits", SPLITS) for s in asked]
+    edits = _edits(values, splits if part == "test" else ["iid"])
     known = contenders.known_names()
     for name in methods:
         settings.choice(name, "--methods", known)
@@ -101,9 +102,11 @@ def _rows(
     }
     if strengths != contenders.STEPS:
         about["strengths"] = strengths
+    if edits is not None:
+        about["edits"] = edits
     out.mkdir(parents=True, exist_ok=True)
     output.same_run(out / "settings.json", about)
-    chosen, said = flatland_bench.open_items(out, tier, splits)
+    chosen, said = flatland_bench.open_items(out, tier, splits, edits)
     stamp = {
         "version": metadata.version("imagic-jax"),
         "config": hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12],
@@ -136,6 +139,25 @@ def _rows(
     every = [*methods, *for_checks]
     runners = contenders.contenders(every, opened.load(), checked, strengths)
     return flatland_bench.run(plan, runners, out, reporter, stop), notes
+
+
+def _edits(values: flags.FlagValues, splits: Sequence[Any]) -> list[str] | None:
+    """The kinds of edits that --edits names; None where it is not given.
+
+    Raises:
+        UserError: there is no such kind, or a split has none of it.
+    """
+    from imagic_jax.evaluation.items import EDITS, edits_of
+    from imagic_jax.jobs import settings
+
+    if values.edits is None:
+        return None
+    named = list(dict.fromkeys(settings.listed(values.edits, "--edits")))
+    for name in named:
+        settings.choice(name, "--edits", tuple(EDITS))
+        if lacking := [s for s in splits if name not in edits_of(s)]:
+            raise UserError(f"--edits: the split {lacking[0]} has no {name} edits")
+    return named
 
 
 def _notes(out: Path) -> list[str]:

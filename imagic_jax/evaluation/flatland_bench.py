@@ -116,18 +116,23 @@ class Plan:
         return extras.auto_scores([i for p in PARTS if self.sweeps(p) for i in self.items[p]])
 
 
-def plan_items(tier: Tier, splits: Sequence[Split]) -> dict[Part, list[Item]]:
-    """Validation items are all of `iid`; test items are those of every split asked for."""
+def plan_items(
+    tier: Tier, splits: Sequence[Split], edits: Sequence[str] | None = None
+) -> dict[Part, list[Item]]:
+    """Validation items are all of `iid`; test items are those of every split asked for. `edits` as
+    in `items.items`."""
     test = [
         item
         for split in splits
-        for item in items("test", tier.test if split == "iid" else max(1, tier.test // 4), split)
+        for item in items(
+            "test", tier.test if split == "iid" else max(1, tier.test // 4), split, edits
+        )
     ]
-    return {"validation": items("validation", tier.validation), "test": test}
+    return {"validation": items("validation", tier.validation, edits=edits), "test": test}
 
 
 def open_items(
-    out: Path, tier: Tier, splits: Sequence[Split]
+    out: Path, tier: Tier, splits: Sequence[Split], edits: Sequence[str] | None = None
 ) -> tuple[dict[Part, list[Item]], list[str]]:
     """The items of a result folder, and notes about them; drawn and listed there the first time.
 
@@ -136,7 +141,7 @@ def open_items(
     """
     path = out / "manifest.json"
     if not path.is_file():
-        chosen = plan_items(tier, splits)
+        chosen = plan_items(tier, splits, edits)
         listed = {part: manifest.manifest(some) for part, some in chosen.items()}
         output.write_text(path, json.dumps(listed, indent=1) + "\n")
         return chosen, []

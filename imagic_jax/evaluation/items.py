@@ -134,9 +134,22 @@ def balanced(count: int, edits: Sequence[str] = tuple(EDITS)) -> dict[str, int]:
     return found
 
 
-def items(part: Part, count: int, split: Split = "iid") -> list[Item]:
-    """`count` items in a fixed order, balanced over the kinds of edits."""
-    wanted = balanced(count, edits_of(split))
+def items(
+    part: Part, count: int, split: Split = "iid", edits: Sequence[str] | None = None
+) -> list[Item]:
+    """`count` items in a fixed order, balanced over the kinds of edits.
+
+    Args:
+        part, split: what they are for.
+        count: of all kinds together.
+        edits: the kinds, keys of `EDITS` that the split has, each with the same number of items
+            (the first ones with one more); None for all kinds of the split, by weight.
+    """
+    if edits is None:
+        wanted = balanced(count, edits_of(split))
+    else:
+        each, more = divmod(count, len(edits))
+        wanted = {e: each + (i < more) for i, e in enumerate(edits)}
     return [i for edit, n in wanted.items() for i in _first(part, split, edit, n)]
 
 

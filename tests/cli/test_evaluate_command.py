@@ -68,12 +68,16 @@ def test_flatland_wants_methods_tiers_and_splits_that_there_are(imagic, preset):
         ("--methods=imagic,sdedits", "--methods must be one of"),
         ("--tier=huge", "--tier must be one of smoke, dev, full"),
         ("--splits=iid,odd", "--splits must be one of iid"),
+        ("--edits=pose,hats", "--edits must be one of pose, colour, class, hat"),
         ("--eta=auto", "every strength is drawn"),
         ("--gate=no.json", "no.json is no gate file"),
     ):
         code, _, err = imagic(*line, flag)
         assert code == 2, flag
         assert named in err
+    code, _, err = imagic(*line, "--splits=iid,tgt-ood", "--edits=pose,hat")
+    assert code == 2
+    assert "--edits: the split tgt-ood has no hat edits" in err
 
 
 def test_a_report_needs_rows_and_a_choice(imagic, preset, tmp_path):

@@ -58,6 +58,13 @@ def test_kinds_of_edits_are_balanced_by_weight(count):
         assert abs(found[edit] - count * weight / total) < 1
 
 
+def test_named_kinds_of_edits_have_the_same_number_of_items():
+    found = it.items("validation", 5, edits=("place", "pose"))
+    assert [i.edit for i in found] == ["place"] * 3 + ["pose"] * 2
+    of_all = it.items("validation", 8)
+    assert [i for i in of_all if i.edit == "pose"][:2] == found[3:]  # the same items either way
+
+
 def test_the_ideal_edit_changes_as_little_as_the_text_allows():
     f = fx.make(cls="dog", state="sitting", colour="red", place="snow", accessory="hat")
     named = captions.parse("a jumping dog")
