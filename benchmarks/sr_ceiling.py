@@ -24,6 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from imagic_jax.backbones import adapters, registry
+from imagic_jax.backbones.contracts import repeat
 from imagic_jax.backbones.generate import generate
 from imagic_jax.backbones.pixels import resize
 from imagic_jax.backbones.registry import Loaded
@@ -33,12 +34,12 @@ from imagic_jax.evaluation.fits import image_of, texts
 from imagic_jax.evaluation.items import EDITS, Item, items
 from imagic_jax.jobs import presets, settings
 from imagic_jax.jobs.settings import EditSettings
+from imagic_jax.metrics.psnr import psnr
 from imagic_jax.runtime import compilation
 from imagic_jax.typing import Params
 
 _CONFIG = flags.DEFINE_string("config", "flatland_imagen", "Preset of a pixel cascade.")
 _RATES = flags.DEFINE_list("rates", ["0", "5e-5", "2e-4"], "Learning rates; 0 tunes nothing.")
-_STEPS = flags.DEFINE_integer("steps", None, "Steps (default: the preset's).", 1)
 _COUNT = flags.DEFINE_integer("count", 12, "Validation pictures, evenly over the kinds.", 1)
 _JSON = flags.DEFINE_string("json", None, "Also write the numbers to this file.")
 
@@ -60,7 +61,7 @@ def tuned(loaded: Loaded, preset: EditSettings, item: Item, rate: float) -> list
         imagic.picture_for(stage, params, image_of(loaded, item)),
         texts(loaded, item.text)[SR1],
         texts(loaded, "")[SR1],
-        dataclasses.replace(config, learning_rate=rate, steps=_STEPS.value or config.steps),
+        dataclasses.replace(config, learning_rate=rate),
         imagic.stage_key(key, "tune", SR1),
     )
     stages[SR1] = adapters.merge(params, state.value["trainable"])
@@ -72,10 +73,7 @@ def drawn(loaded: Loaded, preset: EditSettings, item: Item, stages: list[Params]
     before, ideals = item.pictures(loaded.cascade.size)
     both = np.stack([before, ideals[0]]).astype(np.float32) * 2.0 - 1.0
     base = np.asarray(resize(jnp.asarray(both), loaded.cascade.stages[0].size))
-    conds = [
-        jax.tree.map(lambda a: np.repeat(np.asarray(a), 2, axis=0), c)
-        for c in texts(loaded, item.text)
-    ]
+    conds = [repeat(c, 2) for c in texts(loaded, item.text)]
     (seed,) = item.seeds(1)
     null = texts(loaded, "")
     return generate(loaded.cascade, stages, conds, null, [seed, seed], preset.sampling, base=base)
@@ -86,12 +84,12 @@ def measured(
 ) -> dict[str, Any]:
     """One row: what a rate makes of an item."""
     back, edit = drawn(loaded, preset, item, tuned(loaded, preset, item, rate))
-    error = float(np.mean(np.square((back - np.asarray(image_of(loaded, item))[0]) / 2.0)))
+    (back_db,) = psnr(jnp.asarray(back)[None], image_of(loaded, item))
     (score,) = scoring.score(item, np.clip(scoring.to_reading_size(edit[None]), 0, 1), gate)
     return {
         "item": item.name,
         "rate": rate,
-        "back_db": -10.0 * float(np.log10(error)),
+        "back_db": float(back_db),
         "undecided": score["undecided"],
         "identity": score["identity"],
         "joint": score["joint"],
@@ -116,12 +114,20 @@ def table(rows: list[dict[str, Any]], rates: list[float]) -> str:
 
 def main(argv: list[str]) -> None:
     del argv
+    try:
+        rates = [float(r) for r in _RATES.value]
+    except ValueError as error:
+        raise app.UsageError(f"--rates: {error}") from error
+    if not rates or not all(0.0 <= r < float("inf") for r in rates):
+        raise app.UsageError(f"--rates must be numbers from 0 up, got {_RATES.value}")
     compilation.use_cache()
     config = presets.load_config(presets.find_preset(_CONFIG.value))
     loaded = registry.load_cascade(config.model)
     preset = settings.from_config(config, loaded.cascade)
-    gate, _ = gates.gates_for(loaded.opened.fingerprint())
-    rates = [float(r) for r in _RATES.value]
+    if len(preset.tuning) <= SR1 or preset.tuning[SR1] is None:
+        raise app.UsageError(f"--config: {_CONFIG.value} tunes no super-resolution stage")
+    gate, notes = gates.gates_for(loaded.opened.fingerprint())
+    print("\n".join(notes))
     rows = []
     for item in items("validation", _COUNT.value, edits=tuple(EDITS)):
         for rate in rates:
@@ -129,7 +135,7 @@ def main(argv: list[str]) -> None:
             print(json.dumps(rows[-1]), flush=True)
     print(f"\n{table(rows, rates)}")
     if _JSON.value:
-        told = {"config": _CONFIG.value, "steps": _STEPS.value, "rows": rows}
+        told = {"config": _CONFIG.value, "rows": rows}
         Path(_JSON.value).write_text(json.dumps(told, indent=1) + "\n")
 
 

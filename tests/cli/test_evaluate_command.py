@@ -5,6 +5,7 @@ import pytest
 from PIL import Image as pil
 
 from imagic_jax.evaluation import fidelity
+from imagic_jax.evaluation.items import EDITS
 
 
 @pytest.fixture
@@ -78,6 +79,8 @@ def test_flatland_wants_methods_tiers_and_splits_that_there_are(imagic, preset):
     code, _, err = imagic(*line, "--splits=iid,tgt-ood", "--edits=pose,hat")
     assert code == 2
     assert "--edits: the split tgt-ood has no hat edits" in err
+    _, out, _ = imagic("evaluate", "--help")
+    assert ", ".join(EDITS) in " ".join(out.split())  # --edits lists every kind there is
 
 
 def test_a_report_needs_rows_and_a_choice(imagic, preset, tmp_path):
