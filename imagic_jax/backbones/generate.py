@@ -1,8 +1,9 @@
 """Drawing pictures: every stage of a cascade in turn, in micro-batches of one fixed size.
 
 Results differ by about 1e-4 between batch sizes (another order of summation), so a batch is always
-padded to the same size: equal inputs then give equal bits, and nothing is compiled twice. A
-picture's noise depends on its seed and stage alone.
+padded to the same size: the same list then gives the same bits whatever else it was drawn with, and
+nothing is compiled twice. In another place of the batch a picture may differ by 1e-5, where a CPU's
+convolutions do not divide into whole tiles. A picture's noise depends on its seed and stage alone.
 """
 
 import dataclasses

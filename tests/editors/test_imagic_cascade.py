@@ -67,8 +67,14 @@ def test_a_second_edit_in_one_process_compiles_nothing(tiny_loaded, drawn):
 
 
 def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(tiny_loaded, fitted, drawn):
+    """To the bit, in its place. Elsewhere in the batch some CPUs round its last pixels otherwise:
+    XLA's convolutions leave over rows that are no whole tile, and sum those in another order."""
+    among_others = draw(tiny_loaded, fitted, etas=(0.4, 1.0), seeds=(7, 1))
+    np.testing.assert_array_equal(among_others[1, 1], drawn[1, 1])
+    assert (among_others[0, 0] != drawn[0, 0]).any()
+
     alone = draw(tiny_loaded, fitted, etas=(1.0,), seeds=(1,))
-    np.testing.assert_array_equal(alone[0, 0], drawn[1, 1])
+    np.testing.assert_allclose(alone[0, 0], drawn[1, 1], rtol=0, atol=1e-4)
 
 
 def test_the_same_key_gives_the_same_fit(tiny_loaded, fitted):
