@@ -1,9 +1,10 @@
 """Drawing pictures: every stage of a cascade in turn, in micro-batches of one fixed size.
 
 Results differ by about 1e-4 between batch sizes (another order of summation), so a batch is always
-padded to the same size: the same list then gives the same bits whatever else it was drawn with, and
-nothing is compiled twice. In another place of the batch a picture may differ by 1e-5, where a CPU's
-convolutions do not divide into whole tiles. A picture's noise depends on its seed and stage alone.
+padded to the same size: nothing is compiled twice, and a picture has the same bits whatever else is
+in the batch. In another place of the batch it has them too, but for CPUs whose convolutions do not
+round every place alike (those without AVX-512; about 1e-5). A picture's noise depends on its seed
+and stage alone.
 """
 
 import dataclasses
