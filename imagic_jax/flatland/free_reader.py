@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from imagic_jax.flatland import factors as fx
 from imagic_jax.flatland import nuisance, splits
 from imagic_jax.flatland.factors import Factors
-from imagic_jax.flatland.nuisance import Nuisance
-from imagic_jax.flatland.reader import blur
+from imagic_jax.flatland.nuisance import MARK_BITS, Nuisance
+from imagic_jax.flatland.reader import MARK_CODES, blur
 from imagic_jax.flatland.render import render_class
 
 SIZE = 32  # free fits run at this size; every factor can be seen at it
@@ -196,8 +196,36 @@ def _propose(picture: np.ndarray, known: Bank, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
+def _with_marks(f: Factors, u: Nuisance, pictures: Float[np.ndarray, "n 32 32 3"]) -> Nuisance:
+    """`u` with the identity mark that explains each picture best, or with none where that does.
+
+    Cells do not overlap, so a marked picture is the one with a black mark plus a sum of white cells
+    (`reader.MarkBasis`), and the errors of all codes follow from products.
+    """
+    n = len(pictures)
+    bits = np.concatenate([np.zeros((2, MARK_BITS)), np.eye(MARK_BITS)]).astype(np.float32)
+    many = jax.tree.map(lambda a: np.repeat(np.asarray(a), len(bits), axis=0), (f, u))
+    on = np.ones(len(bits), np.float32)
+    on[0] = 0.0  # the first row of each picture is without a mark
+    shown = many[1]._replace(mark=np.tile(bits, (n, 1)), mark_on=np.tile(on, n))
+    drawn = _draw(many[0], shown).reshape(n, len(bits), -1)
+    goal = pictures.reshape(n, -1)
+    cells, rest = drawn[:, 2:] - drawn[:, 1:2], goal - drawn[:, 1]
+    gram, slope = cells @ cells.swapaxes(1, 2), (cells @ rest[..., None])[..., 0]
+    errors = (
+        np.square(rest).sum(axis=1, keepdims=True)
+        - 2.0 * slope @ MARK_CODES.T
+        + np.einsum("ki,nij,kj->nk", MARK_CODES, gram, MARK_CODES)
+    )
+    found = errors.min(axis=1) < np.square(goal - drawn[:, 0]).sum(axis=1)
+    return u._replace(mark=MARK_CODES[errors.argmin(axis=1)], mark_on=found.astype(np.float32))
+
+
 def read_free(
-    pictures: Float[np.ndarray, "n 32 32 3"], proposals: int = 5, bank_size: int = 16384
+    pictures: Float[np.ndarray, "n 32 32 3"],
+    proposals: int = 5,
+    bank_size: int = 16384,
+    marks: bool = False,
 ) -> list[FreeReading]:
     """Reads pictures, (n, 32, 32, 3) in [0, 1], one by one but computed together.
 
@@ -205,19 +233,27 @@ def read_free(
         pictures: what to read.
         proposals: explanations per picture that are tried; the best few are worked out.
         bank_size: known pictures that propose them, drawn once per process.
+        marks: whether subjects may carry an identity mark, which is then read with the nuisance.
+            What a model draws from text carries none; a mark would only explain its blemishes.
     """
     known = bank(bank_size)
-    blocks = range(0, len(pictures), _TOGETHER)
-    return [r for i in blocks for r in _read_block(pictures[i : i + _TOGETHER], proposals, known)]
+    return [
+        reading
+        for i in range(0, len(pictures), _TOGETHER)
+        for reading in _read_block(pictures[i : i + _TOGETHER], proposals, known, marks)
+    ]
 
 
-def _read_block(pictures: np.ndarray, proposals: int, known: Bank) -> list[FreeReading]:
+def _read_block(
+    pictures: np.ndarray, proposals: int, known: Bank, marks: bool
+) -> list[FreeReading]:
     flat = np.asarray(pictures, np.float32).reshape(len(pictures), -1)
     rows = np.stack([_propose(p, known, proposals) for p in pictures])
     f, u = jax.tree.map(lambda a: np.asarray(a)[rows.ravel()], (known.factors, known.nuisance))
     for iterations, softness, keep in _ROUNDS:
         each = len(f.cls) // len(flat)
         many = np.repeat(np.asarray(pictures, np.float32), each, axis=0)
+        u = _with_marks(f, u, many) if marks else u
         u, errors = _refine(f, u, many, iterations, softness)
         order = errors.reshape(-1, each).argsort(axis=1)[:, :keep]
         best = (order + np.arange(len(flat))[:, None] * each).ravel()

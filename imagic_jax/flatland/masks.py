@@ -20,8 +20,7 @@ from imagic_jax.flatland.render import subject_cover
 CHANGED, MARGIN = 4 / 255, 2
 #: Of a pixel, what the subject must cover for it to belong to the subject.
 COVERED = 0.02
-#: A picture that is explained worse is no Flatland picture, or is not read surely: with an identity
-#: mark, which the reader does not know, right readings were seen at 0.004 and a wrong one at 0.010.
+#: A picture that is explained worse is no Flatland picture, or is not read surely.
 MOST_RESIDUAL = 0.006
 
 
@@ -56,7 +55,7 @@ def read(picture: Float[np.ndarray, "s s 3"]) -> FreeReading | None:
     """What a picture in [0, 1] shows; None if it is no Flatland picture."""
     size = free_reader.SIZE
     small = jax.image.resize(picture, (size, size, 3), "linear", antialias=True)
-    (reading,) = free_reader.read_free(np.asarray(small)[None])
+    (reading,) = free_reader.read_free(np.asarray(small)[None], marks=True)
     return reading if reading.residual <= MOST_RESIDUAL else None
 
 

@@ -30,6 +30,8 @@ SHIFTS = tuple(
 ZOOMS = (0.9, 0.95, 1.05, 1.1)
 _CROP = slice(MAX_SHIFT, SIZE - MAX_SHIFT)
 _TOGETHER = 32  # pictures of one program
+#: Every mark there can be.
+MARK_CODES = ((np.arange(2**MARK_BITS)[:, None] >> np.arange(MARK_BITS)) & 1).astype(np.float32)
 _CLEARLY = 0.8  # a zoom must leave at most this share of the residual
 
 Pictures = Float[np.ndarray, "n 64 64 3"]
@@ -183,16 +185,15 @@ def read_mark(
 
     All 64 codes are compared exactly; `basis` is that of `reading.factors`.
     """
-    codes = ((np.arange(2**MARK_BITS)[:, None] >> np.arange(MARK_BITS)) & 1).astype(np.float32)
     soft = blur(np.concatenate([basis.blank[None], basis.cells]), reading.blur)[:, _CROP, _CROP]
     dy, dx = reading.shift
     rows = slice(MAX_SHIFT + dy, SIZE - MAX_SHIFT + dy)
     columns = slice(MAX_SHIFT + dx, SIZE - MAX_SHIFT + dx)
     rest = (np.asarray(output)[rows, columns] - soft[0]).ravel()
     where = np.abs(soft[1:]).sum(axis=(0, 3)).ravel().repeat(3) > 0.02  # the mark's own pixels
-    error = rest[where] - codes @ soft[1:].reshape(MARK_BITS, -1)[:, where]
+    error = rest[where] - MARK_CODES @ soft[1:].reshape(MARK_BITS, -1)[:, where]
     error -= error.mean(axis=1, keepdims=True)
-    return codes[int(np.argmin(np.square(error).sum(axis=1)))]
+    return MARK_CODES[int(np.argmin(np.square(error).sum(axis=1)))]
 
 
 def registered(outputs: Pictures, readings: Sequence[Reading]) -> Float[np.ndarray, "n h w 3"]:
