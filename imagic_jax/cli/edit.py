@@ -417,8 +417,11 @@ def print_result(result: dict[str, Any], out: Any) -> None:
         knob = result["knob"]
         kept = (f"{r['input_psnr']:.1f} dB at {r[knob]:g}" for r in result["outputs"])
         print(f"PSNR to the picture, by {knob}: {', '.join(kept)}")
-    for row in result.get("eta_choice", {}).get("seeds", []):
+    chosen = result.get("eta_choice", {})
+    for row in chosen.get("seeds", []):
         print(f"seed {row['seed']}: {row['reason']}")
+    if best := chosen.get("best"):
+        print(f"best by score: eta = {best['eta']:g}, seed {best['seed']}: {best['reason']}")
     print(f"look at {out / 'index.html'}")
 
 

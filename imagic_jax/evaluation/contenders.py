@@ -112,6 +112,7 @@ def titles_and_knobs() -> tuple[dict[str, str], dict[str, str]]:
     both = (
         _TITLES
         | {"imagic_auto": ("Imagic, eta by score", "")}
+        | {"imagic_best": ("Imagic, best of its pictures by score", "")}
         | {m.name: (m.title, m.knob) for m in METHODS.values()}
     )
     return {n: t for n, (t, _) in both.items()}, {n: k for n, (_, k) in both.items()}

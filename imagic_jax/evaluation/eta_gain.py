@@ -1,9 +1,11 @@
-"""What `--eta=auto` gains over one eta for all pictures (`jobs.eta_choice` has the rule).
+"""What `--eta=auto` gains over one eta for all pictures, and the best of all pictures by score
+(`jobs.eta_choice` has the rules).
 
 A picture's eta is the largest whose fidelity is within a tolerance of that at eta = 0. The
 tolerance is the one number that must be chosen, as the fixed eta is its rival's.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ import numpy as np
 
 from imagic_jax.evaluation import curves, statistics
 from imagic_jax.evaluation.statistics import Interval
-from imagic_jax.evaluation.tables import AUTO, Sweep, best_strength
+from imagic_jax.evaluation.tables import AUTO, BEST, Sweep, best_strength
 from imagic_jax.jobs import eta_choice
 
 #: How far fidelity may fall (dB): what is chosen from.
@@ -81,6 +83,21 @@ def gains(scored: Sweep, fixed: Sweep, **options: Any) -> dict[str, Gain]:
                 *(statistics.bootstrap(v[there], strata=edits, **options) for v in (a, b, a - b))
             )
     return found
+
+
+def best_of_all(sweep: Sweep) -> Sweep:
+    """Imagic with one picture per item: of all strengths and seeds the one that `choose_best` takes
+    by score. An item whose pictures cannot be scored keeps its first."""
+    items, seeds, _ = sweep.rows.shape
+    etas = np.tile(np.array(sweep.strengths), seeds)
+    alignment, fidelity = sweep.values("auto_alignment"), sweep.values("auto_fidelity")
+    rows = np.full((items, 1, 1), None, object)
+    for i in range(items):
+        at = 0
+        with contextlib.suppress(ValueError):
+            at = eta_choice.choose_best(etas, alignment[i].ravel(), fidelity[i].ravel()).at
+        rows[i, 0, 0] = sweep.rows[i].ravel()[at]
+    return dataclasses.replace(sweep, method=BEST, strengths=(0.0,), rows=rows)
 
 
 def _every_tolerance(picked: Sequence[Sweep]) -> tuple[np.ndarray, np.ndarray]:

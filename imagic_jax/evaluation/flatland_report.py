@@ -22,7 +22,7 @@ from imagic_jax.evaluation.realism import Realism
 from imagic_jax.evaluation.rows import plain
 from imagic_jax.evaluation.statistics import Comparison, Interval
 from imagic_jax.evaluation.tables import Column, Line, Row, Sweep
-from imagic_jax.jobs import output
+from imagic_jax.jobs import eta_choice, output
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,13 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
     """
     found, validation = tables.sweeps(rows, part), tables.sweeps(rows, "validation")
     notes = []
-    auto = _with_auto(found, validation)
+    auto = _with_choices(found, validation)
     if auto is not None:
-        notes.append(f"eta by score: fidelity may fall by {auto:g} dB, chosen on validation")
+        notes += [
+            f"eta by score: fidelity may fall by {auto:g} dB, chosen on validation",
+            f"best by score: of {found['imagic'].rows[0].size} pictures per item (etas and seeds)"
+            f" with at least {eta_choice.MOST:g} of the alignment's rise the most faithful",
+        ]
     others = {m: s for m, s in validation.items() if m not in found}
     chosen, every = tables.chosen_strengths({**found, **others}, validation), found
     found = {m: tables.main_split(s) for m, s in every.items()}
@@ -113,14 +117,16 @@ def results(rows: Sequence[Row], part: str, **options: Any) -> Results:
     )
 
 
-def _with_auto(found: dict[str, Sweep], validation: Mapping[str, Sweep]) -> float | None:
-    """Adds Imagic with the eta that `--eta=auto` takes; returns its tolerance, None without."""
+def _with_choices(found: dict[str, Sweep], validation: Mapping[str, Sweep]) -> float | None:
+    """Adds Imagic with the eta that `--eta=auto` takes, and with the best of all its pictures;
+    returns the tolerance of the first, None where there is nothing to choose by."""
     imagic = found.get("imagic")
     if imagic is None or not eta_gain.can_choose(imagic):
         return None
     found[tables.AUTO], tolerance = eta_gain.chosen_by_score(
         imagic, validation.get("imagic", imagic)
     )
+    found[tables.BEST] = eta_gain.best_of_all(imagic)
     return tolerance
 
 
@@ -234,7 +240,7 @@ Grid = tuple[list[str], list[list[str]]]
 
 def edited(r: Results) -> list[str]:
     """The methods that drew pictures of their own."""
-    return [m for m in r.found if not m.startswith(PREFIX) and m != tables.AUTO]
+    return [m for m in r.found if not m.startswith(PREFIX) and m not in tables.CHOSEN]
 
 
 def grid(lines: Sequence[Line], columns: Sequence[Column]) -> Grid:

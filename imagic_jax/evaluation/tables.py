@@ -112,6 +112,9 @@ def _strength(row: Row) -> float:
 
 
 AUTO = "imagic_auto"  # Imagic with the eta that `--eta=auto` takes
+BEST = "imagic_best"  # Imagic, of all etas and seeds the picture that the scores like best
+#: The same pictures chosen in other ways: no methods of their own.
+CHOSEN = (AUTO, BEST)
 
 
 class Column(NamedTuple):
@@ -291,7 +294,7 @@ def comparisons(
         return {}
     results = {}
     for other, sweep in found.items():
-        if other in (first, AUTO) or other.startswith(PREFIX):
+        if other in (first, *CHOSEN) or other.startswith(PREFIX):
             continue
         a, b, edits = paired(found[first], sweep, chosen, "joint")
         if len(a):

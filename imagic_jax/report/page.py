@@ -171,4 +171,7 @@ def _chosen(choice: Mapping[str, Any] | None) -> str:
             for name, key in ((choice["alignment"], "alignment"), (choice["fidelity"], "fidelity"))
         ]
         parts.append(f'<p>{reason}</p><div style="overflow-x: auto">{table(body, head)}</div>')
+    if best := choice.get("best"):
+        told = html.escape(f"eta {best['eta']:g}, seed {best['seed']}: {best['reason']}.")
+        parts.append(f"<p>Best by score: {told}</p>")
     return "".join(parts)

@@ -192,7 +192,11 @@ def test_eta_by_score_takes_the_largest_within_a_tolerance_chosen_on_validation(
                 scores = {**right, "auto_fidelity": fidelity}
                 rows.append(made_up.row(item=name, part=part, strength=eta, **scores))
     found = flatland_report.results(rows, "test", **FAST)
-    assert found.notes == ["eta by score: fidelity may fall by 2 dB, chosen on validation"]
+    assert found.notes == [
+        "eta by score: fidelity may fall by 2 dB, chosen on validation",
+        "best by score: of 11 pictures per item (etas and seeds) with at least 0.7 of the"
+        " alignment's rise the most faithful",
+    ]
     auto = found.found[tables.AUTO]
     assert {r["strength"] for r in auto.rows.flat} == {0.6}
     assert found.summaries[tables.AUTO]["J_fix"].estimate == 1.0
@@ -202,6 +206,31 @@ def test_eta_by_score_takes_the_largest_within_a_tolerance_chosen_on_validation(
     assert gain.difference[:3] == (0.0, 0.0, 0.0)
     plain = flatland_report.results(made_up.sweep("imagic"), "test", **FAST)
     assert tables.AUTO not in plain.found
+
+
+def test_the_best_by_score_is_one_picture_of_all_seeds_and_strengths():
+    """Seed 1 of the second item alone shows the edit; of the first item the third eta of seed 0."""
+    rows = []
+    for i in range(2):
+        for seed in range(2):
+            for e, eta in enumerate(made_up.ETAS):
+                right = (seed, e) == ((0, 2), (1, 10))[i]
+                scores = {"joint": right, "auto_alignment": 1.0 if right else 0.05 * e}
+                scores["auto_fidelity"] = 30.0 - e
+                rows.append(
+                    made_up.row(
+                        item=f"validation-{i}", part="validation", strength=eta, seed=seed, **scores
+                    )
+                )
+    found = flatland_report.results(rows, "validation", **FAST)
+    one = found.found[tables.BEST]
+    assert one.rows.shape == (2, 1, 1)
+    assert [r["seed"] for r in one.rows.flat] == [0, 1]
+    assert one.values("joint").mean() == 1.0
+    assert found.found["imagic"].values("joint").mean() == 1 / 22
+    assert tables.BEST not in found.comparisons
+    assert "imagic_best" in flatland_report.markdown(found, [])
+    assert flatland_report.edited(found) == ["imagic"]
 
 
 def chosen_alone(rows):

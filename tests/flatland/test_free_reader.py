@@ -16,13 +16,13 @@ def test_marks_are_told_from_each_other_and_from_none():
     wanted = [splits.draw_factors(random.Random(i), i % 6) for i in range(12)]
     keys = jax.random.split(jax.random.key(3), len(wanted))
     u = jax.device_get(jax.vmap(lambda k: nuisance.sample(k, "wide", marks=True))(keys))
-    on = np.float32([1] * 8 + [0] * 4)
+    on = np.array([1] * 8 + [0] * 4, np.float32)
     u = u._replace(mark_on=on)
     f = splits.as_arrays(wanted)
     pictures = np.asarray(render_many(f, u, free_reader.SIZE))
     noisy = pictures + np.random.default_rng(0).normal(0, 0.02, pictures.shape)
     bare = u._replace(mark=np.zeros_like(u.mark), mark_on=np.zeros_like(on))
-    found = free_reader._with_marks(f, bare, np.float32(noisy))
+    found = free_reader._with_marks(f, bare, noisy.astype(np.float32))
     np.testing.assert_array_equal(found.mark_on, on)
     np.testing.assert_array_equal(found.mark[:8], u.mark[:8])
     for name in set(u._fields) - {"mark", "mark_on"}:

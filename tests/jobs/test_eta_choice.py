@@ -61,6 +61,37 @@ def test_pictures_that_cannot_be_scored_are_never_chosen():
         choose([np.nan, 29.0, 29.0, 29.0])
 
 
+def best(fidelity, alignment, etas=ETAS):
+    return eta_choice.choose_best(etas, np.array(alignment), np.array(fidelity))
+
+
+def test_the_best_of_all_shows_the_edit_and_keeps_most():
+    # Alignment rises from .1 to .9: .66 is asked, which the last two have.
+    found = best([30.0, 29.0, 22.0, 25.0], [0.1, 0.65, 0.67, 0.9])
+    assert found.at == 3
+    assert found.bound == pytest.approx(0.66)
+    assert "of 4 pictures 2 show the edit" in found.reason
+    assert best([30.0, 29.0, 26.0, 25.0], [0.1, 0.65, 0.67, 0.9]).at == 2
+
+
+def test_the_best_may_be_of_any_seed_and_starts_from_the_mean_of_eta_zero():
+    etas = np.array([0.0, 0.0, 1.0, 1.0])
+    found = best([30.0, 30.0, 20.0, 21.0], [0.0, 0.2, 1.0, 0.74], etas)
+    assert found.bound == pytest.approx(0.1 + 0.7 * 0.9)
+    assert found.at == 3
+
+
+def test_the_best_is_never_a_picture_that_cannot_be_scored():
+    assert best([30.0, 29.0, np.nan, 25.0], [0.1, 0.2, 0.9, 0.8]).at == 3
+    assert best([30.0, 29.0, 40.0, 25.0], [0.1, 0.2, np.nan, 0.8]).at == 3
+    with pytest.raises(ValueError, match="eta = 0 can be scored"):
+        best([np.nan, 29.0, 40.0, 25.0], [0.1, 0.2, 0.3, 0.8])
+
+
+def test_without_an_edit_the_best_is_the_most_faithful():
+    assert best([20.0, 30.0, 25.0, 10.0], [0.5, 0.5, 0.5, 0.5]).at == 1
+
+
 class Shares:
     """Scores flat pictures by their brightness."""
 
@@ -78,9 +109,12 @@ def test_every_seed_has_its_own_choice_and_curve():
     assert [r["eta"] for r in found["seeds"]] == [0.5, 1.0]
     assert found["seeds"][0]["alignment"][3] is None
     assert found["seeds"][1]["fidelity"] == pytest.approx([0.0, -0.2, -0.4, -0.6])
+    # Brightness rises from 0 to .9: of what has .63 of it, there is one.
+    assert (found["best"]["eta"], found["best"]["seed"]) == (1.0, 3)
     broken = np.full((4, 1, 8, 8, 3), np.nan, np.float32)
-    (row,) = eta_choice.choose_per_seed(Shares(), broken, ETAS.tolist(), [0])["seeds"]
-    assert row["eta"] is None
+    nothing = eta_choice.choose_per_seed(Shares(), broken, ETAS.tolist(), [0])
+    assert nothing["seeds"][0]["eta"] is None
+    assert nothing["best"] is None
 
 
 def test_the_sweep_ends_at_the_presets_largest_eta():
