@@ -111,8 +111,10 @@ def titles_and_knobs() -> tuple[dict[str, str], dict[str, str]]:
     """What every contender is called, and what its strength is called."""
     both = (
         _TITLES
-        | {"imagic_auto": ("Imagic, eta by score", "")}
-        | {"imagic_best": ("Imagic, best of its pictures by score", "")}
+        | {
+            "imagic_auto": ("Imagic, eta by score", ""),
+            "imagic_best": ("Imagic, best of its pictures by score", ""),
+        }
         | {m.name: (m.title, m.knob) for m in METHODS.values()}
     )
     return {n: t for n, (t, _) in both.items()}, {n: k for n, (_, k) in both.items()}

@@ -23,10 +23,10 @@ MOST = 0.7
 
 
 class Choice(NamedTuple):
-    """Which strength of a sweep, and why."""
+    """Which picture of a sweep, and why."""
 
     at: int  # its position
-    bound: float  # the fidelity that had to be kept
+    bound: float  # what its fidelity, or the best picture's alignment, had to be at least
     reason: str
 
 

@@ -15,6 +15,7 @@ from imagic_jax.jobs import eta_choice, eta_scorers
 from imagic_jax.metrics.catalog import Opened
 from imagic_jax.metrics.networks import Networks
 from imagic_jax.models import CLIPConfig, CLIPModel
+from imagic_jax.report import page
 from imagic_jax.weights.clip_vocabulary import save_clip_vocabulary
 from imagic_jax.weights.folder import save_part
 
@@ -115,6 +116,8 @@ def test_every_seed_has_its_own_choice_and_curve():
     nothing = eta_choice.choose_per_seed(Shares(), broken, ETAS.tolist(), [0])
     assert nothing["seeds"][0]["eta"] is None
     assert nothing["best"] is None
+    assert "Best by score: eta 1, seed 3: of 8 pictures" in page._chosen(found)
+    assert "Best by score" not in page._chosen(nothing)
 
 
 def test_the_sweep_ends_at_the_presets_largest_eta():

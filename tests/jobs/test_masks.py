@@ -1,5 +1,7 @@
 """Masks of any kind are laid over the edited square, or refused in one sentence."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -110,6 +112,17 @@ def test_files_that_are_no_masks_are_refused_by_name(tmp_path):
         with pytest.raises(UserError, match="--mask") as caught:
             MaskSource(name=str(name))
         assert words in str(caught.value)
+
+
+@pytest.mark.slow  # it reads the whole scene
+def test_the_mark_of_the_shipped_bird_does_not_hide_what_it_is():
+    shown = pictures.load_source(Path(__file__).parents[2] / "examples" / "bird.png", 64)
+    wings, _ = MaskSource(name="flatland:change").load(shown, "a bird spreading its wings")
+    body, _ = MaskSource(name="flatland:change").load(shown, "a blue bird")
+    assert 0.1 < wings.mean() < 0.4
+    assert 0.1 < body.mean() < 0.4
+    cells = (slice(36, 38), slice(28, 31))  # the middle of the mark, at 64 pixels
+    assert body[cells].max() == 0  # another colour leaves it alone
 
 
 def test_masks_drawn_from_what_a_flatland_picture_shows(saved, monkeypatch):
