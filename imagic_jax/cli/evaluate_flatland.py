@@ -62,7 +62,7 @@ def _rows(
     stop: Any,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Runs or scores; returns all rows and notes about the run."""
-    from imagic_jax.evaluation import contenders, extras, flatland_bench, gates
+    from imagic_jax.evaluation import contenders, extras, fidelity, flatland_bench, gates
     from imagic_jax.evaluation.items import SPLITS
     from imagic_jax.jobs import output, settings
 
@@ -120,6 +120,7 @@ def _rows(
             "validation": tier.validation_seeds if part == "test" else seeds,
         },
         gates=gate,
+        marks=fidelity.draws_marks(opened.card),
         sweep_test=values.sweep,
         stamp=stamp,
         choose_eta=values.choose_eta,

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ def measure(
     drawn = draw_texts(loaded, [p.text for p in asked], "", settings, reporter)
     rows = []
     reporter.say(f"reading {count} pictures")
-    readings = free_reader.read_free(to_free_size(drawn))
+    readings = free_reader.read_free(to_free_size(drawn), marks=draws_marks(loaded.card))
     for prompt, reading in zip(asked, readings, strict=True):
         right = {n: int(getattr(reading.factors, n)) == v for n, v in prompt.named.items()}
         rows.append(
@@ -84,6 +84,16 @@ def measure(
             }
         )
     return rows, drawn
+
+
+def draws_marks(card: Mapping[str, Any]) -> bool:
+    """Whether what a model draws from text may carry identity marks, as its training told.
+
+    Args:
+        card: see `registry.Loaded`; its first stage decides what is drawn.
+    """
+    first = (card.get("stages") or [{}])[0]
+    return bool(first.get("training", {}).get("mark_share", 0.0))
 
 
 def to_free_size(pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n 32 32 3"]:

@@ -73,6 +73,7 @@ class Plan:
         reported: the part that tables are about; validation alone is run for its own tables.
         seeds: how many per item, by part.
         gates: of valid outputs.
+        marks: whether what the model draws from text may carry identity marks.
         sweep_test: draw every strength on test items too (curves, windows), not the chosen alone.
         stamp: what every row says of the run: package version, hash of the settings.
         choose_eta: score Imagic's pictures as `--eta=auto` would.
@@ -89,6 +90,7 @@ class Plan:
     gates: Gates
     sweep_test: bool
     stamp: dict[str, Any]
+    marks: bool = False
     choose_eta: bool = True
     back: int = 0
     for_checks: tuple[str, ...] = ()
@@ -313,16 +315,16 @@ def _add_scores(
 ) -> None:
     """Scores the saved pictures of some units and appends their rows."""
     units = [Unit.read(pictures_file(out, method, item)) for item in todo]
-    free = freely(units) if method == TEXT_ONLY else [None] * len(units)
+    free = freely(units, plan.marks) if method == TEXT_ONLY else [None] * len(units)
     for item, unit, readings in zip(todo, units, free, strict=True):
         _add(out / name, kept, unit_rows(plan, method, part, item, unit, readings))
 
 
-def freely(units: Sequence["Unit"]) -> list[list[FreeReading | None]]:
+def freely(units: Sequence["Unit"], marks: bool) -> list[list[FreeReading | None]]:
     """What the pictures of units show, read without their nuisance; None for what is none."""
     flat = [p for u in units for p, fault in u.each() if not fault]
     small = np.stack(flat).reshape(-1, 32, 2, 32, 2, 3).mean(axis=(2, 4)) if flat else None
-    found = iter(free_reader.read_free(small) if small is not None else [])
+    found = iter(free_reader.read_free(small, marks=marks) if small is not None else [])
     return [[None if fault else next(found) for _, fault in u.each()] for u in units]
 
 

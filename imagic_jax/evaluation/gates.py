@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from imagic_jax.backbones.registry import Loaded
 from imagic_jax.errors import UserError
-from imagic_jax.evaluation.fidelity import to_free_size
+from imagic_jax.evaluation.fidelity import draws_marks, to_free_size
 from imagic_jax.evaluation.scoring import GATES, SCORES_ID, Gates, to_reading_size
 from imagic_jax.flatland import captions, free_reader, reader, splits
 from imagic_jax.flatland import factors as fx
@@ -40,9 +40,11 @@ def full_captions(count: int) -> list[str]:
     return texts
 
 
-def residuals(pictures: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
-    """rho of pictures in [-1, 1] whose nuisance nobody knows."""
-    readings = free_reader.read_free(to_free_size(pictures))
+def residuals(
+    pictures: Float[np.ndarray, "n h w 3"], *, marks: bool = False
+) -> Float[np.ndarray, " n"]:
+    """rho of pictures in [-1, 1] whose nuisance nobody knows; `marks`: they may carry marks."""
+    readings = free_reader.read_free(to_free_size(pictures), marks=marks)
     found = []
     for picture, free in zip(to_reading_size(pictures), readings, strict=True):
         options = reader.candidates(free.factors, free.factors)
@@ -58,7 +60,7 @@ def measure(
     texts = full_captions(count)
     drawn = draw_texts(loaded, texts, "", settings, reporter)
     reporter.say(f"reading {len(drawn)} pictures")
-    rho = residuals(np.asarray(drawn))
+    rho = residuals(np.asarray(drawn), marks=draws_marks(loaded.card))
     return about(rho, loaded.opened.fingerprint(), str(loaded.card["name"]))
 
 

@@ -234,7 +234,7 @@ def read_free(
         proposals: explanations per picture that are tried; the best few are worked out.
         bank_size: known pictures that propose them, drawn once per process.
         marks: whether subjects may carry an identity mark, which is then read with the nuisance.
-            What a model draws from text carries none; a mark would only explain its blemishes.
+            In pictures that carry none, a mark could only explain blemishes.
     """
     known = bank(bank_size)
     return [

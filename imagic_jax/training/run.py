@@ -92,6 +92,8 @@ def train(
         "hours": round(_seconds(run) / 3600, 2),
         "device": jax.devices()[0].device_kind,
     }
+    if "mark_share" in config["data"]:
+        training["mark_share"] = config["data"]["mark_share"]  # what readers of its samples expect
     if start is not None:
         training["started_from"] = start.training
     averaged = jax.tree.map(jnp.asarray, jax.device_get(state.value["ema"]))

@@ -19,6 +19,14 @@ def test_prompts_belong_to_their_split_and_are_always_the_same(split):
         assert captions.parse(p.text) == p.named
 
 
+def test_a_card_tells_whether_samples_may_carry_marks():
+    assert not fidelity.draws_marks({"name": "a folder of other weights"})
+    assert not fidelity.draws_marks({"stages": [{"name": "base"}]})
+    trained = [{"training": {"mark_share": share}} for share in (0.0, 0.5)]
+    assert not fidelity.draws_marks({"stages": trained})  # the first stage decides
+    assert fidelity.draws_marks({"stages": trained[::-1]})
+
+
 def test_fidelity_counts_named_factors():
     rows = [
         {"right": {"cls": True, "colour": False}, "residual": 0.1},

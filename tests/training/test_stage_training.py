@@ -24,7 +24,7 @@ def tiny_config(path, steps, **unet):
     config["model"], config["max_length"] = "tiny", tiny.LENGTH
     config["stage"] = tiny.STAGES[0]
     config["unet"] = tiny.unet_config(16, 2, False) | unet
-    config["data"] |= {"batch": 6}
+    config["data"] |= {"batch": 6, "mark_share": 0.5}
     config["recipe"] |= {"steps": steps}
     path.write_text(
         "import json\nfrom ml_collections import ConfigDict\n"
@@ -43,7 +43,9 @@ def test_a_trained_stage_loads_and_draws(tiny_model, tmp_path, monkeypatch):
     assert main(["train", f"--config={path}", f"--model={model}", "--out=run"]) == 0
     loaded = registry.load_cascade(model)
     assert [s.name for s in loaded.cascade.stages] == ["base", "sr1", "sr2"]
-    assert loaded.card["stages"][0]["training"]["steps"] == 3
+    training = loaded.card["stages"][0]["training"]
+    assert training["steps"] == 3
+    assert training["mark_share"] == 0.5
     assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) >= 1
     # and is trained on from there
     more = ["train", f"--config={path}", f"--start_from={model}", "--model=more", "--out=run2"]
