@@ -40,9 +40,7 @@ def full_captions(count: int) -> list[str]:
     return texts
 
 
-def residuals(
-    pictures: Float[np.ndarray, "n h w 3"], *, marks: bool = False
-) -> Float[np.ndarray, " n"]:
+def residuals(pictures: Float[np.ndarray, "n h w 3"], *, marks: bool) -> Float[np.ndarray, " n"]:
     """rho of pictures in [-1, 1] whose nuisance nobody knows; `marks`: they may carry marks."""
     readings = free_reader.read_free(to_free_size(pictures), marks=marks)
     found = []
