@@ -22,9 +22,11 @@ def get_config() -> ConfigDict:
     # A: the text embedding. `batch` is the number of noise draws per step.
     config.embedding = ConfigDict({"steps": 80, "learning_rate": 0.01, "batch": 4})
     # B: fine-tuning, per stage of the cascade. `train` is a pattern over parameter paths; a `rank`
-    # above 0 tunes by LoRA; `dropout` is the share of draws that see the empty text.
+    # above 0 tunes by LoRA; `dropout` is the share of draws that see the empty text; of
+    # `prior_batch` draws per step the answers on what the model knows are kept (0: none).
     base = {"steps": 150, "learning_rate": 2e-4, "batch": 4}
     base |= {"train": "resnets", "rank": 0, "dropout": 0.0}
+    base |= {"prior_batch": 0, "prior_weight": 0.1}
     sr1 = {"steps": 80, "learning_rate": 2e-4, "batch": 4}
     sr1 |= {"train": "", "rank": 0, "dropout": 0.0}
     config.tuning = ConfigDict({"base": base, "sr1": sr1})

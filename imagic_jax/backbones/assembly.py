@@ -6,7 +6,7 @@ Configs alone are read here; where each part's weights are is handed on as a tre
 from pathlib import Path
 from typing import Any
 
-from imagic_jax.backbones import imagen, stable_diffusion
+from imagic_jax.backbones import imagen, priors, stable_diffusion
 from imagic_jax.backbones.contracts import Cascade
 from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.backbones.text import CascadeText, CLIPText, SDXLText, T5Text, TextTower
@@ -95,7 +95,8 @@ class Assembly:
         self._stages.append(stage)
         self._tuned.append(bool(row.get("tune", family != "x4")))
         latent = ("vae",) if family in ("sd", "sdxl", "x4") else ()
-        self._stage_sources.append({part: folder / part for part in ("unet", *latent)})
+        prior = (priors.FOLDER,) if len(self._stages) == 1 and priors.carries_prior(folder) else ()
+        self._stage_sources.append({part: folder / part for part in ("unet", *latent, *prior)})
         if family != "if_sr":
             self._add_text(folder, family, bool((card.get("text") or {}).get("closed_vocabulary")))
         self._of_stage.append(len(self._towers) - 1)

@@ -28,6 +28,13 @@ class Cond(NamedTuple):
     pooled: Float[Array, "b d2"] | None = None
 
 
+class Prior(NamedTuple):
+    """Pictures of what a model knows, with their texts: tuning keeps its answers on them."""
+
+    x0: Float[Array, "n h w c"]  # what the base's diffusion runs on
+    cond: Cond  # batch of n
+
+
 class Extra(NamedTuple):
     """What conditions a super-resolution stage besides the text; all None for a base."""
 
@@ -131,6 +138,15 @@ class Stage(Protocol):
         `cond` is one text for all draws or one for each. `low_res` is the clean picture that a
         super-resolution stage is conditioned on; the stage noises it as it was trained, with a
         fresh level per draw.
+        """
+        ...
+
+    def drift(
+        self, params: Params, before: Params, x0: Array, cond: Cond, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """How far the answers have moved from those of the parameters `before`, weighted as `loss`.
+
+        On noised pictures of a base, one (t, eps) draw for each row of `x0` and `cond`.
         """
         ...
 

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imagic_jax.backbones import stable_diffusion
 from imagic_jax.backbones.assembly import PARTS, Assembly, family_of
-from imagic_jax.backbones.contracts import Cascade
+from imagic_jax.backbones.contracts import Cascade, Prior
+from imagic_jax.backbones.priors import FOLDER as PRIOR
+from imagic_jax.backbones.priors import load_prior, prior_shapes
 from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.errors import UserError
 from imagic_jax.typing import DType, Params
@@ -81,13 +84,19 @@ class Opened:
 
     def stage_shapes(self) -> Any:
         """`load_stages` as shapes, without reading weights."""
-        return jax.tree.map(lambda f: part_shapes(f, self.param_dtype), self.sources["stages"])
+        return jax.tree.map(
+            lambda f: prior_shapes(f) if f.name == PRIOR else part_shapes(f, self.param_dtype),
+            self.sources["stages"],
+        )
 
     def text_shapes(self) -> Any:
         """`load_text` as shapes."""
         return jax.tree.map(lambda f: part_shapes(f, self.text_dtype), self.sources["text"])
 
-    def _load(self, folder: Path, dtype: DType, place: Place | None = None) -> Params:
+    def _load(self, folder: Path, dtype: DType, place: Place | None = None) -> Params | Prior:
+        if folder.name == PRIOR:
+            prior: Any = load_prior(folder)
+            return jax.tree.map(lambda a: place((), np.asarray(a)), prior) if place else prior
         if self.random:
             params = random_part(folder, dtype)
             return jax.tree.map(lambda a: place((), a), params) if place else params

@@ -19,7 +19,7 @@ from imagic_jax.backbones.contracts import Cond, Extra, Interceptor, Site, repea
 from imagic_jax.backbones.pixels import resize
 from imagic_jax.backbones.sites import find_sites
 from imagic_jax.diffusion import prediction
-from imagic_jax.diffusion.loss import denoising_loss
+from imagic_jax.diffusion.loss import denoising_loss, matching_loss
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.schedule import Schedule, add_noise
 from imagic_jax.models import UNet2DCondition
@@ -50,7 +50,8 @@ class UNetStage:
     """A diffusion model: a base (no `low_res`) or a super-resolution stage.
 
     `attention` is what its network's long attentions are computed with. Its parameters are
-    {"unet": ...}, and {"vae": ...} beside where it runs on latents.
+    {"unet": ...}, and beside it {"vae": ...} where it runs on latents and {"prior": ...} where its
+    folder carries one (see `contracts.Prior`).
     """
 
     name: str
@@ -160,6 +161,21 @@ class UNetStage:
             return self._apply(params, x_t, t, cond, extra)
 
         return denoising_loss(network, self.schedule, x0, key)
+
+    def drift(
+        self,
+        params: Params,
+        before: Params,
+        x0: Float[Array, "b h w c"],
+        cond: Cond,
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """See `Stage.drift`."""
+
+        def answers(p):
+            return lambda x_t, t: self._apply(p, x_t, t, cond, Extra())
+
+        return matching_loss(answers(params), answers(before), self.schedule, divide_draws(x0), key)
 
     def _apply(
         self, params: Params, x_t: Array, t: Array, cond: Cond, extra: Extra, **kwargs: Any

@@ -38,8 +38,30 @@ def denoising_loss(
     The learned-variance half of the output, where there is one, is ignored (the "simple" loss).
     """
     t, eps = draw(schedule, key, x0.shape, x0.dtype)
-    output = network(add_noise(schedule, x0, eps, t), t)[..., : x0.shape[-1]]
-    error = output.astype(jnp.float32) - target(schedule, x0, eps, t).astype(jnp.float32)
+    output = network(add_noise(schedule, x0, eps, t), t)
+    return _squared(schedule, output, target(schedule, x0, eps, t), t)
+
+
+def matching_loss(
+    network: Network, teacher: Network, schedule: Schedule, x0: Sample, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """`denoising_loss` with another network's answers in place of the target.
+
+    Unlike the target they do not vary with the noise beyond what x_t tells, so a network that is
+    still its own teacher has a loss and a gradient of exactly 0 (Li & Hoiem 2016, "Learning without
+    Forgetting"). No gradient flows into the teacher.
+    """
+    t, eps = draw(schedule, key, x0.shape, x0.dtype)
+    x_t = add_noise(schedule, x0, eps, t)
+    answer = jax.lax.stop_gradient(teacher(x_t, t))[..., : x0.shape[-1]]
+    return _squared(schedule, network(x_t, t), answer, t)
+
+
+def _squared(
+    schedule: Schedule, output: Array, wanted: Sample, t: Int[Array, "b"]
+) -> Float[Array, ""]:
+    """Mean squared error over a batch, weighted by noise level."""
+    error = output[..., : wanted.shape[-1]].astype(jnp.float32) - wanted.astype(jnp.float32)
     each = jnp.mean(jnp.square(error), axis=tuple(range(1, error.ndim)))
     weight = schedule.loss_weight(t)
     return jnp.mean(each if weight is None else weight * each)

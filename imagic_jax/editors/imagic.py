@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from imagic_jax.backbones import adapters
 from imagic_jax.backbones.adapters import Trainable, TrainSpec
-from imagic_jax.backbones.contracts import Cascade, Cond, Stage, repeat
+from imagic_jax.backbones.contracts import Cascade, Cond, Prior, Stage, repeat
 from imagic_jax.backbones.generate import Sampling, generate
 from imagic_jax.runtime import loop
 from imagic_jax.runtime.loop import Chunk, LoopState
@@ -45,6 +45,12 @@ class TuningConfig:
     `dropout` is the share of draws that see the empty text, as in the models' own training (Ho &
     Salimans 2022): then what no text names is remembered beside the empty text too, and guidance
     away from it does not push the picture away. The paper does not say; 0 draws with e_opt alone.
+
+    `prior_batch` is the number of draws per step that keep what the model knows: on pictures and
+    texts of its own (its `Prior`), noised, the tuned parameters shall answer as they did before,
+    with `prior_weight` times the weight of the picture (learning without forgetting, Li & Hoiem
+    2016; DreamBooth keeps a class by its own samples, Ruiz et al. 2023, eq. 2). Without, as in the
+    paper, the model unlearns what the target asks for while it learns the picture.
     """
 
     steps: int = 1500
@@ -53,6 +59,8 @@ class TuningConfig:
     train: str = ""
     rank: int = 0
     dropout: float = 0.0
+    prior_batch: int = 0
+    prior_weight: float = 0.1
 
     @property
     def spec(self) -> TrainSpec:
@@ -129,6 +137,7 @@ class TuneStep:
 
     stage: Stage
     batch: int
+    prior_batch: int = 0
 
     def __call__(self, state: Any, data: Any, index: Int[Array, ""]) -> tuple[Any, Array]:
         key = jax.random.fold_in(data["key"], index)
@@ -139,11 +148,22 @@ class TuneStep:
 
         def loss_of(trainable):
             params = adapters.merge(data["params"], trainable)
-            return self.stage.loss(params, picture.x0, cond, picture.low_res, key, self.batch)
+            loss = self.stage.loss(params, picture.x0, cond, picture.low_res, key, self.batch)
+            if self.prior_batch:
+                loss += data["prior_weight"] * self._drift(params, data["params"], key)
+            return loss
 
         loss, grads = jax.value_and_grad(loss_of)(state["trainable"])
         trainable, adam = _adam_step(state["trainable"], state["adam"], grads, data["rate"])
         return {"trainable": trainable, "adam": adam}, loss
+
+    def _drift(self, params: Params, before: Params, key: Array) -> Array:
+        """How far the answers on some of the prior's pictures are from those of the model."""
+        row_key, draw_key = jax.random.split(jax.random.fold_in(key, self.batch + 1))
+        prior: Prior = before["prior"]
+        rows = jax.random.randint(row_key, (self.prior_batch,), 0, prior.x0.shape[0])
+        x0, cond = jax.tree.map(lambda a: a[rows], prior)
+        return self.stage.drift(params, before, x0, cond, draw_key)
 
 
 def start_embedding(cond: Cond) -> LoopState:
@@ -158,8 +178,14 @@ def start_tuning(
     """Stage B before its first step; the trained values are float32 copies. `key` starts LoRA.
 
     Raises:
-        ValueError: the pattern chooses nothing, or parameters that are kept in 16 bits.
+        ValueError: the pattern chooses nothing, or parameters that are kept in 16 bits, or draws
+            are asked for from a prior that the model does not carry.
     """
+    if config.prior_batch and "prior" not in params:
+        raise ValueError(
+            "prior_batch is above 0, and this stage carries no prior (pictures of what it knows,"
+            " which the folders of Flatland's bases hold): set prior_batch to 0"
+        )
     trainable, _ = adapters.split(params, config.spec, key)
     for path, a in trainable.items():
         if a.dtype.itemsize < 4:
@@ -214,7 +240,10 @@ def tuning_loop(
     """Stage B. Arguments as in `tune`; picture, text and key may be stacked for many lanes."""
     data = _data(picture, cond, key, config.learning_rate)
     data |= {"null": null, "dropout": jnp.float32(config.dropout)}
-    return Loop(TuneStep(stage, config.batch), _FirstTuning(config), data, config.steps)
+    step = TuneStep(stage, config.batch, config.prior_batch)
+    if config.prior_batch:
+        data["prior_weight"] = jnp.float32(config.prior_weight)
+    return Loop(step, _FirstTuning(config), data, config.steps)
 
 
 def _first_embedding(data: Any) -> Any:

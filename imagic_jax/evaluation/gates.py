@@ -35,8 +35,7 @@ def full_captions(count: int) -> list[str]:
     for i in range(count):
         rng = random.Random(f"gates/{i}")
         f = splits.draw_factors(rng, i % len(fx.CLASSES))
-        named = [n for n in fx.FACTOR_NAMES if len(fx.values(n, int(f.cls))) > 1]
-        texts.append(captions.caption(f, named, rng))
+        texts.append(captions.caption(f, captions.nameable_factors(f), rng))
     return texts
 
 

@@ -127,6 +127,11 @@ def mentioned_factors(f: Factors, rng: random.Random) -> tuple[str, ...]:
     return tuple(named)
 
 
+def nameable_factors(f: Factors) -> tuple[str, ...]:
+    """Every factor that a caption of `f` can name: those that its class leaves a choice."""
+    return tuple(n for n in fx.FACTOR_NAMES if len(fx.values(n, int(f.cls))) > 1)
+
+
 def _choose(options: Iterable[str], rng: random.Random, wording: Wording) -> str:
     """One option; training and validation leave the held-out phrases to the tests."""
     options = list(options)

@@ -16,6 +16,8 @@ from typing import Any
 
 from imagic_jax.backbones import adapters
 from imagic_jax.backbones.adapters import Trainable
+from imagic_jax.backbones.priors import FOLDER as PRIOR
+from imagic_jax.backbones.priors import carries_prior
 from imagic_jax.backbones.registry import Opened
 from imagic_jax.editors.imagic import Fit
 from imagic_jax.errors import UserError
@@ -159,6 +161,8 @@ def _write(to: Path, fit: Fit, request: ConvertRequest, opened: Opened) -> list[
 def _write_model(unet: Path, to: Path, delta: Trainable | None, dtype: DType) -> None:
     """A copy of one pipeline, with the tuned UNet where there is one."""
     copy_pipeline(unet.parent, to, leave_out=() if delta is None else ("unet",))
+    if carries_prior(unet.parent):
+        shutil.copytree(unet.parent / PRIOR, to / PRIOR)
     if delta is not None:
         params = adapters.merge({"unet": load_part(unet)[1]}, delta)
         save_part(to / "unet", read_config(unet), params["unet"], dtype)

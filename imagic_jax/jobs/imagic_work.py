@@ -159,13 +159,13 @@ def facts(
 
 
 def cost(settings: EditSettings) -> Cost:
-    """Model evaluations of an edit on the base: three for each draw of the fit, with its gradient
-    (see `contracts.Cost`)."""
+    """Model evaluations of an edit on the base: three for each draw of the fit, with its gradient,
+    and a fourth for what the model answered before on one of its prior (see `contracts.Cost`)."""
     tuning = settings.tuning[0]
-    draws = settings.embedding.steps * settings.embedding.batch
-    draws += tuning.steps * tuning.batch if tuning is not None else 0
+    fit = 3 * settings.embedding.steps * settings.embedding.batch
+    fit += tuning.steps * (3 * tuning.batch + 4 * tuning.prior_batch) if tuning is not None else 0
     guided = settings.sampling.guidance[0] is not None
-    return Cost(3 * draws, settings.sampling.steps[0] * (2 if guided else 1))
+    return Cost(fit, settings.sampling.steps[0] * (2 if guided else 1))
 
 
 def check_tuning(opened: Opened, settings: EditSettings) -> None:

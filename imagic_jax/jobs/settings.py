@@ -118,6 +118,12 @@ def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         checked["dropout"] = number(values["dropout"], f"{where}dropout")
         if not 0 <= checked["dropout"] <= 1:
             raise UserError(f"{where}dropout must lie in 0..1, got {values['dropout']!r}")
+    if "prior_batch" in values:
+        checked["prior_batch"] = whole(values["prior_batch"], f"{where}prior_batch", 0, MOST_BATCH)
+    if "prior_weight" in values:
+        checked["prior_weight"] = number(values["prior_weight"], f"{where}prior_weight")
+        if checked["prior_weight"] < 0:
+            raise UserError(f"{where}prior_weight must not be negative")
     return kind(**checked)
 
 

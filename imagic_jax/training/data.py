@@ -41,14 +41,20 @@ class CaptionTable(NamedTuple):
     null_mask: Int[Array, " l"]
 
 
-def caption_table(tokenizer: Tokenizer, rows: int, seed: int) -> CaptionTable:
-    """Draws `rows` training captions per class; the same seed gives the same table."""
+def caption_table(
+    tokenizer: Tokenizer, rows: int, seed: int, *, name_all: bool = False
+) -> CaptionTable:
+    """Draws `rows` training captions per class; the same seed gives the same table.
+
+    With `name_all` each names every factor that it can.
+    """
     rng = random.Random(seed)
     assignments, named, texts = [], [], []
     for cls in range(CLASSES):
         for _ in range(rows):
             f = splits.draw_factors(rng, cls, "train")
-            mentioned = captions.mentioned_factors(f, rng)
+            some = captions.mentioned_factors(f, rng)
+            mentioned = captions.nameable_factors(f) if name_all else some
             assignments.append(f)
             named.append(_named(f, mentioned))
             texts.append(captions.caption(f, mentioned, rng, "train"))

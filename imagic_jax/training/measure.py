@@ -72,8 +72,7 @@ def _options(f: Factors, name: str) -> list[Factors]:
 
 
 def _full_caption(f: Factors, rng: random.Random) -> str:
-    named = [n for n in fx.FACTOR_NAMES if len(fx.values(n, int(f.cls))) > 1]
-    return captions.caption(f, named, rng, "train")
+    return captions.caption(f, captions.nameable_factors(f), rng, "train")
 
 
 def _scorer(

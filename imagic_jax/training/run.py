@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from imagic_jax.backbones.priors import save_prior
 from imagic_jax.errors import UserError
 from imagic_jax.runtime import lanes, loop
 from imagic_jax.runtime.checkpoint import Checkpoints
@@ -24,8 +25,9 @@ from imagic_jax.training.clip_task import ClipTask
 from imagic_jax.training.data import CaptionTable, caption_table
 from imagic_jax.training.export import commit, export_stage, export_text
 from imagic_jax.training.export_latent import export_clip, export_latent, export_vae
+from imagic_jax.training.replay import draw_prior
 from imagic_jax.training.sheets import Artist
-from imagic_jax.training.tasks import Task, TextTask
+from imagic_jax.training.tasks import StageTask, Task, TextTask
 from imagic_jax.training.trainer import Recipe, TrainData, TrainStep, init_state
 from imagic_jax.training.vae_task import VaeTask
 from imagic_jax.training.warm_start import copy_model, open_start
@@ -97,7 +99,7 @@ def train(
     if start is not None:
         training["started_from"] = start.training
     averaged = jax.tree.map(jnp.asarray, jax.device_get(state.value["ema"]))
-    _export(config, model, task, table, tokenizer, averaged, training)
+    _export(config, model, task, frozen, table, tokenizer, averaged, training)
     reporter.say(f"wrote {model}")
 
 
@@ -105,6 +107,7 @@ def _export(
     config: Mapping[str, Any],
     model: Path,
     task: Task,
+    frozen: Any,
     table: CaptionTable,
     tokenizer: Tokenizer,
     averaged: Params,
@@ -123,8 +126,12 @@ def _export(
             training |= {"psnr": round(found["psnr"], 2)}
             export_vae(model, config, averaged["vae"], training, 1.0 / found["deviation"])
         case _:
-            export = export_latent if config["kind"] == "latent" else export_stage
+            latent = config["kind"] == "latent"
+            export = export_latent if latent else export_stage
             export(model, config, averaged["unet"], training)
+            if isinstance(task, StageTask) and task.stage.low_res is None:
+                prior = draw_prior(task, frozen, tokenizer)
+                save_prior(model if latent else model / config["stage"]["name"], prior)
 
 
 def _devices(mesh: str | None, batch: int) -> Mesh | None:

@@ -30,3 +30,22 @@ def test_a_network_that_answers_zero_pays_the_picture():
     x0 = jnp.full((64, 4, 4, 1), 0.5)
     paid = loss.denoising_loss(lambda x, t: jnp.zeros_like(x), SCHEDULE, x0, jax.random.key(2))
     assert float(paid) == pytest.approx(0.25, rel=1e-6)
+
+
+def test_a_network_that_is_still_its_teacher_pays_nothing_and_moves_nowhere():
+    x0 = jax.random.normal(jax.random.key(3), (4, 2, 2, 3))
+
+    def paid(w, taught_by):
+        def network(w):
+            return lambda x, t: w * x + t[:, None, None, None] / 1000
+
+        key = jax.random.key(4)
+        return loss.matching_loss(network(w), network(taught_by), SCHEDULE, x0, key)
+
+    value, slope = jax.value_and_grad(paid)(jnp.float32(0.7), jnp.float32(0.7))
+    assert float(value) == float(slope) == 0.0
+    t, eps = loss.draw(SCHEDULE, jax.random.key(4), x0.shape)
+    x_t = loss.add_noise(SCHEDULE, x0, eps, t)
+    off = paid(jnp.float32(0.9), jnp.float32(0.7))
+    np.testing.assert_allclose(off, jnp.mean(jnp.square(0.2 * x_t)), rtol=1e-5)
+    assert float(jax.grad(paid, 1)(jnp.float32(0.9), jnp.float32(0.7))) == 0.0

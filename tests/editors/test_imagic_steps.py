@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from imagic_jax.backbones.contracts import Cond, Stage
+from imagic_jax.backbones.contracts import Cond, Prior, Stage
 from imagic_jax.diffusion.schedule import Schedule
 from imagic_jax.editors import imagic
 from imagic_jax.editors.imagic import EmbeddingConfig, Fit, Picture, StageFit, TuningConfig
@@ -25,6 +25,12 @@ class Linear(Stage):
         weight = jax.random.uniform(key, (batch,), x0.dtype).mean()
         made = (cond.states.mean(axis=1) @ params["unet"]["w"]).astype(jnp.float32)
         return weight * jnp.mean(jnp.square(made - x0))
+
+    def drift(self, params, before, x0, cond, key):
+        del key
+        answers = (cond.states.mean(axis=1) @ p["unet"]["w"] for p in (params, before))
+        now, then = answers
+        return jnp.mean(jnp.square(now - jax.lax.stop_gradient(then)) * jnp.abs(x0))
 
 
 W = jax.random.normal(jax.random.key(0), (4, 3))
@@ -114,6 +120,47 @@ def test_dropped_draws_see_the_empty_text():
     mixed = imagic.choose(jnp.array([True, False]), NULL, COND)
     np.testing.assert_array_equal(mixed.states, jnp.concatenate([NULL.states, COND.states]))
     np.testing.assert_array_equal(mixed.pooled, jnp.array([[0.0, 0.0], [1.0, 1.0]]))
+
+
+OTHER = Cond(jax.random.normal(jax.random.key(3), (1, 5, 4)), pooled=jnp.ones((1, 2)))
+CARRIES = PARAMS | {"prior": Prior(jnp.array([[1.0, 2.0, 0.5]]), OTHER)}
+
+
+def test_the_prior_is_a_second_loss_of_its_weight():
+    config = TuningConfig(steps=25, learning_rate=0.05, prior_batch=2, prior_weight=0.3)
+    state = imagic.tune(Linear(), CARRIES, PICTURE, COND, NULL, config, KEY)
+
+    def loss_of(w, key):
+        params = {"unet": {"w": w}}
+        picture = Linear().loss(params, PICTURE.x0, COND, None, key, 1)
+        return picture + 0.3 * Linear().drift(
+            params, PARAMS, jnp.array([[1.0, 2.0, 0.5]]), OTHER, key
+        )
+
+    expected = by_hand(loss_of, W, 0.05, 25)
+    np.testing.assert_allclose(state.value["trainable"]["unet/w"], expected, atol=1e-6)
+
+
+def test_answers_on_the_prior_stay_while_the_picture_is_learnt():
+    """The two texts are different directions of w, so both can be had: and are, with the prior."""
+
+    def off(prior_batch):
+        config = TuningConfig(steps=600, learning_rate=0.02, prior_batch=prior_batch)
+        config = dataclasses.replace(config, prior_weight=1.0)
+        state = imagic.tune(Linear(), CARRIES, PICTURE, COND, NULL, config, KEY)
+        w = state.value["trainable"]["unet/w"]
+        learnt = jnp.abs(COND.states.mean(axis=1) @ w - PICTURE.x0).max()
+        return float(learnt), float(jnp.abs(OTHER.states.mean(axis=1) @ (w - W)).max())
+
+    (learnt, kept), (without, lost) = off(1), off(0)
+    assert max(learnt, without) < 5e-3
+    assert kept < 0.1 * lost
+
+
+def test_a_prior_that_a_stage_does_not_carry_is_named():
+    config = TuningConfig(steps=1, prior_batch=2)
+    with pytest.raises(ValueError, match="this stage carries no prior"):
+        imagic.tune(Linear(), PARAMS, PICTURE, COND, NULL, config, KEY)
 
 
 def test_half_precision_masters_are_refused():

@@ -43,6 +43,9 @@ def test_a_trained_stage_loads_and_draws(tiny_model, tmp_path, monkeypatch):
     assert main(["train", f"--config={path}", f"--model={model}", "--out=run"]) == 0
     loaded = registry.load_cascade(model)
     assert [s.name for s in loaded.cascade.stages] == ["base", "sr1", "sr2"]
+    prior = loaded.params["stages"][0]["prior"]
+    assert prior.x0.shape == (72, 8, 8, 12)
+    assert prior.cond.states.shape == (72, tiny.LENGTH, tiny.WIDTH)
     training = loaded.card["stages"][0]["training"]
     assert training["steps"] == 3
     assert training["mark_share"] == 0.5
