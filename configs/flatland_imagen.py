@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     # `prior_batch` draws per step the answers on what the model knows are kept (0: none).
     base = {"steps": 150, "learning_rate": 2e-4, "batch": 4}
     base |= {"train": "resnets", "rank": 0, "dropout": 0.0}
-    base |= {"prior_batch": 0, "prior_weight": 0.1}
+    base |= {"prior_batch": 0, "prior_weight": 0.15, "prior_from": 0.5}
     sr1 = {"steps": 80, "learning_rate": 2e-4, "batch": 4}
     sr1 |= {"train": "", "rank": 0, "dropout": 0.0}
     config.tuning = ConfigDict({"base": base, "sr1": sr1})

@@ -142,11 +142,18 @@ class Stage(Protocol):
         ...
 
     def drift(
-        self, params: Params, before: Params, x0: Array, cond: Cond, key: PRNGKeyArray
+        self,
+        params: Params,
+        before: Params,
+        x0: Array,
+        cond: Cond,
+        key: PRNGKeyArray,
+        above: float | Float[Array, ""] = 0.0,
     ) -> Float[Array, ""]:
         """How far the answers have moved from those of the parameters `before`, weighted as `loss`.
 
-        On noised pictures of a base, one (t, eps) draw for each row of `x0` and `cond`.
+        On noised pictures of a base, one (t, eps) draw for each row of `x0` and `cond`; `above`
+        leaves out that share of the timesteps, those of little noise.
         """
         ...
 

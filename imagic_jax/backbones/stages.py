@@ -169,13 +169,15 @@ class UNetStage:
         x0: Float[Array, "b h w c"],
         cond: Cond,
         key: PRNGKeyArray,
+        above: float | Float[Array, ""] = 0.0,
     ) -> Float[Array, ""]:
         """See `Stage.drift`."""
 
         def answers(p):
             return lambda x_t, t: self._apply(p, x_t, t, cond, Extra())
 
-        return matching_loss(answers(params), answers(before), self.schedule, divide_draws(x0), key)
+        x0 = divide_draws(x0)
+        return matching_loss(answers(params), answers(before), self.schedule, x0, key, above)
 
     def _apply(
         self, params: Params, x_t: Array, t: Array, cond: Cond, extra: Extra, **kwargs: Any

@@ -18,13 +18,21 @@ Network = Callable[[Sample, Int[Array, "b"]], Array]
 
 
 def draw(
-    schedule: Schedule, key: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.float32
+    schedule: Schedule,
+    key: PRNGKeyArray,
+    shape: tuple[int, ...],
+    dtype=jnp.float32,
+    above: float | Float[Array, ""] = 0.0,
 ) -> tuple[Int[Array, "b"], Sample]:
-    """t ~ U{0..T-1}, evenly spaced, and eps ~ N(0, I) for a batch of the given shape."""
+    """t ~ U{0..T-1}, evenly spaced, and eps ~ N(0, I) for a batch of the given shape.
+
+    `above`, in [0, 1), leaves out that share of the timesteps, those of little noise.
+    """
     t_key, eps_key = jax.random.split(key)
     count, steps = shape[0], schedule.num_train_timesteps
     start = jax.random.uniform(t_key, (), jnp.float32)
     spaced = (start + jnp.arange(count, dtype=jnp.float32) / count) % 1.0
+    spaced = above + (1.0 - above) * spaced
     t = jnp.minimum((spaced * steps).astype(jnp.int32), steps - 1)
     return t, jax.random.normal(eps_key, shape, dtype)
 
@@ -43,15 +51,20 @@ def denoising_loss(
 
 
 def matching_loss(
-    network: Network, teacher: Network, schedule: Schedule, x0: Sample, key: PRNGKeyArray
+    network: Network,
+    teacher: Network,
+    schedule: Schedule,
+    x0: Sample,
+    key: PRNGKeyArray,
+    above: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, ""]:
-    """`denoising_loss` with another network's answers in place of the target.
+    """`denoising_loss` with another network's answers in place of the target; `above` as in `draw`.
 
     Unlike the target they do not vary with the noise beyond what x_t tells, so a network that is
     still its own teacher has a loss and a gradient of exactly 0 (Li & Hoiem 2016, "Learning without
     Forgetting"). No gradient flows into the teacher.
     """
-    t, eps = draw(schedule, key, x0.shape, x0.dtype)
+    t, eps = draw(schedule, key, x0.shape, x0.dtype, above)
     x_t = add_noise(schedule, x0, eps, t)
     answer = jax.lax.stop_gradient(teacher(x_t, t))[..., : x0.shape[-1]]
     return _squared(schedule, network(x_t, t), answer, t)

@@ -50,7 +50,9 @@ class TuningConfig:
     texts of its own (its `Prior`), noised, the tuned parameters shall answer as they did before,
     with `prior_weight` times the weight of the picture (learning without forgetting, Li & Hoiem
     2016; DreamBooth keeps a class by its own samples, Ruiz et al. 2023, eq. 2). Without, as in the
-    paper, the model unlearns what the target asks for while it learns the picture.
+    paper, the model unlearns what the target asks for while it learns the picture. `prior_from` is
+    the share of the timesteps, those of little noise, that are free of this: what is drawn is
+    settled before them, and their details are to be the picture's.
     """
 
     steps: int = 1500
@@ -60,7 +62,8 @@ class TuningConfig:
     rank: int = 0
     dropout: float = 0.0
     prior_batch: int = 0
-    prior_weight: float = 0.1
+    prior_weight: float = 0.15
+    prior_from: float = 0.5
 
     @property
     def spec(self) -> TrainSpec:
@@ -150,20 +153,21 @@ class TuneStep:
             params = adapters.merge(data["params"], trainable)
             loss = self.stage.loss(params, picture.x0, cond, picture.low_res, key, self.batch)
             if self.prior_batch:
-                loss += data["prior_weight"] * self._drift(params, data["params"], key)
+                loss += data["prior_weight"] * self._drift(params, data, key)
             return loss
 
         loss, grads = jax.value_and_grad(loss_of)(state["trainable"])
         trainable, adam = _adam_step(state["trainable"], state["adam"], grads, data["rate"])
         return {"trainable": trainable, "adam": adam}, loss
 
-    def _drift(self, params: Params, before: Params, key: Array) -> Array:
+    def _drift(self, params: Params, data: Any, key: Array) -> Array:
         """How far the answers on some of the prior's pictures are from those of the model."""
+        before = data["params"]
         row_key, draw_key = jax.random.split(jax.random.fold_in(key, self.batch + 1))
         prior: Prior = before["prior"]
         rows = jax.random.randint(row_key, (self.prior_batch,), 0, prior.x0.shape[0])
         x0, cond = jax.tree.map(lambda a: a[rows], prior)
-        return self.stage.drift(params, before, x0, cond, draw_key)
+        return self.stage.drift(params, before, x0, cond, draw_key, data["prior_from"])
 
 
 def start_embedding(cond: Cond) -> LoopState:
@@ -243,6 +247,7 @@ def tuning_loop(
     step = TuneStep(stage, config.batch, config.prior_batch)
     if config.prior_batch:
         data["prior_weight"] = jnp.float32(config.prior_weight)
+        data["prior_from"] = jnp.float32(config.prior_from)
     return Loop(step, _FirstTuning(config), data, config.steps)
 
 

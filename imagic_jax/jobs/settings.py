@@ -124,6 +124,10 @@ def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:
         checked["prior_weight"] = number(values["prior_weight"], f"{where}prior_weight")
         if checked["prior_weight"] < 0:
             raise UserError(f"{where}prior_weight must not be negative")
+    if "prior_from" in values:
+        checked["prior_from"] = number(values["prior_from"], f"{where}prior_from")
+        if not 0 <= checked["prior_from"] < 1:
+            raise UserError(f"{where}prior_from must lie in 0..1, below 1")
     return kind(**checked)
 
 

@@ -26,6 +26,15 @@ def test_each_timestep_is_uniform():
         assert column.max() <= 999
 
 
+def test_timesteps_of_little_noise_can_be_left_out():
+    key, shape = jax.random.key(0), (8, 2, 2, 1)
+    t, eps = loss.draw(SCHEDULE, key, shape, above=0.6)
+    assert sorted((np.asarray(t) // 50).tolist()) == list(range(12, 20))
+    everything = loss.draw(SCHEDULE, key, shape)
+    np.testing.assert_array_equal(loss.draw(SCHEDULE, key, shape, above=0.0)[0], everything[0])
+    np.testing.assert_array_equal(eps, everything[1])
+
+
 def test_a_network_that_answers_zero_pays_the_picture():
     x0 = jnp.full((64, 4, 4, 1), 0.5)
     paid = loss.denoising_loss(lambda x, t: jnp.zeros_like(x), SCHEDULE, x0, jax.random.key(2))

@@ -26,11 +26,11 @@ class Linear(Stage):
         made = (cond.states.mean(axis=1) @ params["unet"]["w"]).astype(jnp.float32)
         return weight * jnp.mean(jnp.square(made - x0))
 
-    def drift(self, params, before, x0, cond, key):
+    def drift(self, params, before, x0, cond, key, above=0.0):
         del key
         answers = (cond.states.mean(axis=1) @ p["unet"]["w"] for p in (params, before))
         now, then = answers
-        return jnp.mean(jnp.square(now - jax.lax.stop_gradient(then)) * jnp.abs(x0))
+        return jnp.mean(jnp.square(now - jax.lax.stop_gradient(then)) * jnp.abs(x0)) * (1 + above)
 
 
 W = jax.random.normal(jax.random.key(0), (4, 3))
@@ -128,14 +128,13 @@ CARRIES = PARAMS | {"prior": Prior(jnp.array([[1.0, 2.0, 0.5]]), OTHER)}
 
 def test_the_prior_is_a_second_loss_of_its_weight():
     config = TuningConfig(steps=25, learning_rate=0.05, prior_batch=2, prior_weight=0.3)
+    config = dataclasses.replace(config, prior_from=0.25)
     state = imagic.tune(Linear(), CARRIES, PICTURE, COND, NULL, config, KEY)
 
     def loss_of(w, key):
         params = {"unet": {"w": w}}
         picture = Linear().loss(params, PICTURE.x0, COND, None, key, 1)
-        return picture + 0.3 * Linear().drift(
-            params, PARAMS, jnp.array([[1.0, 2.0, 0.5]]), OTHER, key
-        )
+        return picture + 0.3 * Linear().drift(params, PARAMS, *CARRIES["prior"], key, 0.25)
 
     expected = by_hand(loss_of, W, 0.05, 25)
     np.testing.assert_allclose(state.value["trainable"]["unet/w"], expected, atol=1e-6)

@@ -42,6 +42,7 @@ def test_the_shipped_presets_fit_the_cascade(config):
         (lambda c: c.tuning.base.update(dropout=1.5), r"config\.tuning\.base\.dropout must lie"),
         (lambda c: c.tuning.base.update(prior_batch=-1), r"config\.tuning\.base\.prior_batch"),
         (lambda c: c.tuning.base.update(prior_weight=-0.1), "prior_weight must not be negative"),
+        (lambda c: c.tuning.base.update(prior_from=1.0), "prior_from must lie in"),
         (lambda c: c.sampling.base.update(steps=100000), r"config\.sampling\.base\.steps"),
         (lambda c: c.sampling.base.update(guidance=-2.0), "negative"),
         (lambda c: c.sampling.update(sampler="euler"), "ddim, ddpm"),
