@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from imagic_jax.backbones.contracts import Cascade, Cond, Extra
 from imagic_jax.backbones.pixels import touched
 from imagic_jax.diffusion import prediction
-from imagic_jax.diffusion.loss import denoising_loss
+from imagic_jax.diffusion.loss import denoising_loss, matching_loss
 from imagic_jax.diffusion.schedule import Schedule
 
 SIZE = 4
@@ -77,6 +77,12 @@ class GaussianStage:
             return self.predict(params, x_t, t, jax.tree.map(many, cond), Extra())[0].eps
 
         return denoising_loss(network, self.schedule, many(x0), key)
+
+    def drift(self, params, before, x0, cond, key, above=0.0):
+        def answers(p):
+            return lambda x_t, t: self.predict(p, x_t, t, cond, Extra())[0].eps
+
+        return matching_loss(answers(params), answers(before), self.schedule, x0, key, above)
 
 
 def cond(mean: float, tokens: int = 2) -> Cond:
