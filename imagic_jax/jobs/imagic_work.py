@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from jaxtyping import Float
 from imagic_jax.backbones import adapters
 from imagic_jax.backbones.contracts import Cascade, Cond
 from imagic_jax.backbones.generate import drawing_programs
+from imagic_jax.backbones.priors import check_prior
 from imagic_jax.backbones.registry import Opened
+from imagic_jax.backbones.stages import UNetStage
 from imagic_jax.editors import imagic
 from imagic_jax.editors.contracts import Cost
 from imagic_jax.editors.imagic import Fit
@@ -189,6 +191,9 @@ def check_tuning(opened: Opened, settings: EditSettings) -> None:
             continue
         try:
             jax.eval_shape(lambda p, c=config: imagic.start_tuning(p, c).value, stage_shapes)
+            if config.prior_batch:
+                channels, network = stage.sample_shape(1)[-1], cast(UNetStage, stage).unet
+                check_prior(stage_shapes["prior"], channels, network.config.text_dim)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
 

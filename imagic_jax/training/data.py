@@ -53,8 +53,9 @@ def caption_table(
     for cls in range(CLASSES):
         for _ in range(rows):
             f = splits.draw_factors(rng, cls, "train")
-            some = captions.mentioned_factors(f, rng)
-            mentioned = captions.nameable_factors(f) if name_all else some
+            mentioned = (
+                captions.nameable_factors(f) if name_all else captions.mentioned_factors(f, rng)
+            )
             assignments.append(f)
             named.append(_named(f, mentioned))
             texts.append(captions.caption(f, mentioned, rng, "train"))

@@ -14,6 +14,7 @@ from imagic_jax.training.tasks import StageTask, text_states
 from imagic_jax.weights.tokenizer import Tokenizer
 
 PICTURES = 12 * CLASSES
+_CAPTIONS = 48  # per class, to draw from
 SEED = 20_000  # apart from the seeds of training runs
 
 
@@ -25,7 +26,7 @@ def draw_prior(task: StageTask, frozen: Any, tokenizer: Tokenizer) -> Prior:
         frozen: parameters of the text encoder and of an autoencoder, as in `StageTask`.
         tokenizer: of the base's texts.
     """
-    table = caption_table(tokenizer, PICTURES // CLASSES * 4, SEED, name_all=True)
+    table = caption_table(tokenizer, _CAPTIONS, SEED, name_all=True)
     batch = draw_batch(
         table,
         jax.random.key(SEED),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from imagic_jax.backbones.contracts import Cond
+from imagic_jax.backbones.contracts import Cond, Prior
 from imagic_jax.backbones.generate import Sampling
 from imagic_jax.editors.imagic import (
     EmbeddingConfig,
@@ -89,7 +89,12 @@ def states_in_float64(loaded, kind, mesh_text):
     if kind == "embed":
         loop = embedding_loop(stage, picture, conds, SETTINGS.embedding, keys)
     else:
-        loop = tuning_loop(stage, picture, conds, null, TUNING, keys)
+        config = TUNING
+        if kind == "tune beside a prior":
+            config = dataclasses.replace(TUNING, prior_batch=4, prior_weight=1.0)
+            texts = Cond(jnp.asarray(rng.normal(size=(6, tiny.LENGTH, tiny.WIDTH))))
+            params["prior"] = Prior(jnp.asarray(rng.uniform(-1, 1, (6, 8, 8, 12))), texts)
+        loop = tuning_loop(stage, picture, conds, null, config, keys)
     own = {name: loop.data.pop(name) for name in ("picture", "cond", "key")}
     common = lanes.share({**loop.data, "params": params}, mesh)
     first = lanes.first_states(WideStart(loop.start), mesh, common, own)
@@ -136,7 +141,7 @@ def test_a_picture_over_several_devices_agrees_with_one(tiny_loaded, single, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["embed", "tune"])
+@pytest.mark.parametrize("kind", ["embed", "tune", "tune beside a prior"])
 def test_the_loops_of_several_devices_are_those_of_one_in_float64(tiny_loaded, kind):
     with jax.enable_x64(True):
         single = states_in_float64(tiny_loaded, kind, "image:1")
