@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
             "sr2": {"steps": 75, "guidance": 9.0},
             "batch": 2,
             "sampler": "ddim",
+            "start": 1.0,
         }
     )
     config.etas = (0.0, 0.4, 0.6, 0.7, 0.8, 1.0)

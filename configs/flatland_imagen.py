@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
             "sr2": {"steps": 6, "guidance": 1.0},
             "batch": 6,
             "sampler": "ddim",
+            "start": 1.0,
         }
     )
     config.etas = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)

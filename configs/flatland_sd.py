@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.tuning = ConfigDict({"base": base})
     # C: drawing. Guidance 1 is none (and costs half).
     config.sampling = ConfigDict(
-        {"base": {"steps": 20, "guidance": 4.0}, "batch": 6, "sampler": "ddim"}
+        {"base": {"steps": 20, "guidance": 4.0}, "batch": 6, "sampler": "ddim", "start": 1.0}
     )
     config.etas = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0)
     config.seeds = (0,)

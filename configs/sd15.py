@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.tuning = ConfigDict({"base": rows})
     # C: drawing.
     config.sampling = ConfigDict(
-        {"base": {"steps": 50, "guidance": 7.5}, "batch": 2, "sampler": "ddim"}
+        {"base": {"steps": 50, "guidance": 7.5}, "batch": 2, "sampler": "ddim", "start": 1.0}
     )
     config.etas = (0.0, 0.4, 0.6, 0.7, 0.8, 1.0)
     config.seeds = (0,)

@@ -26,7 +26,15 @@ fit = imagic.fit(
     key=jax.random.key(0),
 )
 etas = (0.0, 0.5, 1.0)
-edited = imagic.render(cascade, params, fit, etas, seeds=(0,), sampling=preset.sampling)
+edited = imagic.render(
+    cascade,
+    params,
+    fit,
+    etas,
+    seeds=(0,),
+    sampling=preset.sampling,
+    image=jnp.asarray(source.square),
+)
 
 for eta, picture in zip(etas, edited, strict=True):
     pictures.to_pil(picture[0]).save(f"bird_eta{eta:g}.png")

@@ -22,7 +22,7 @@ from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.sampling import Denoiser, Sampler
-from imagic_jax.diffusion.schedule import Grid, padded_grid
+from imagic_jax.diffusion.schedule import Grid, add_noise, padded_grid
 from imagic_jax.typing import Image, Params
 
 
@@ -36,12 +36,26 @@ class Sampling:
             (at half the cost).
         batch: pictures per compiled batch.
         sampler: "ddim" (deterministic) or "ddpm".
+        start: share of the base's steps that are done where there is a picture to start from, in
+            (0, 1]: below 1 the base starts from that picture, noised to the level of the first
+            step done (SDEdit, Meng et al. 2022); 1 starts from noise alone.
     """
 
     steps: tuple[int, ...]
     guidance: tuple[float | None, ...]
     batch: int = 8
     sampler: Sampler = "ddim"
+    start: float = 1.0
+
+    @property
+    def from_picture(self) -> bool:
+        """Whether the base starts from a picture, where there is one."""
+        return self.left_out > 0
+
+    @property
+    def left_out(self) -> int:
+        """How many of the base's noisiest steps `start` leaves out: all but one at most."""
+        return self.steps[0] - max(1, round(self.steps[0] * self.start))
 
 
 def seed_keys(seeds: Sequence[int], stage: int) -> Key[Array, " b"]:
@@ -61,6 +75,7 @@ def draw(
     guidance: Float[Array, ""],
     levels: Grid,
     num_steps: Int[Array, ""],
+    source: Float[Array, "1 _ _ 3"] | None = None,
     *,
     guided: bool,
     sampler: Sampler,
@@ -73,7 +88,9 @@ def draw(
         low_res: pictures of the stage before, or None for a base.
         keys: (b,) one per picture.
         guidance: scale; read where `guided`.
-        levels, num_steps: `diffusion.sampling.padded_grid`.
+        levels, num_steps: `diffusion.schedule.padded_grid`.
+        source: (1, S, S, 3) in [-1, 1], what is noised to the first level to start from; None
+            starts from noise alone.
         guided: whether to run the empty text beside the text.
         sampler: see `Sampling`.
     """
@@ -81,6 +98,9 @@ def draw(
     x = jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, 0), stage.sample_shape(1)[1:]))(
         keys
     )
+    if source is not None:
+        x0 = jnp.broadcast_to(stage.prepare(params, source), x.shape)
+        x = add_noise(stage.schedule, x0, x, jnp.broadcast_to(levels.t[0], (batch,)))
     extra = Extra()
     if low_res is not None:
         one_by_one = jax.vmap(
@@ -133,6 +153,8 @@ def drawing_programs(
     conds: Sequence[Cond],
     sampling: Sampling,
     place: Callable[[Any], Any] = lambda arguments: arguments,
+    *,
+    from_picture: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of `generate`, as thunks that lower them: "draw STAGE" for each stage.
 
@@ -140,6 +162,7 @@ def drawing_programs(
         cascade, stage_params, sampling: as in `generate`.
         conds: one text per stage.
         place: may give the programs' arguments, a tuple of shapes, other shardings.
+        from_picture: whether the base starts from a picture.
     """
     batch = sampling.batch
 
@@ -159,6 +182,7 @@ def drawing_programs(
             jax.eval_shape(lambda: seed_keys([0] * batch, i)),
             shape(),
             *jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), grid),
+            shape(1, cascade.size, cascade.size, 3) if from_picture and i == 0 else None,
         )
         return draw.lower(
             stage,
@@ -180,6 +204,7 @@ def generate(
     *,
     stages: int | None = None,
     base: Float[np.ndarray, "n s s 3"] | None = None,
+    source: Float[Array, "1 _ _ 3"] | None = None,
     before_stage: Callable[[str], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "n h w 3"]:
@@ -198,6 +223,8 @@ def generate(
         stages: how many stages to run (default all).
         base: pictures of the base stage in [-1, 1], where they are made otherwise (an edit): only
             the stages behind it run.
+        source: (1, S, S, 3) in [-1, 1], S the cascade's size: what the base starts from where
+            `sampling.start` says so.
         before_stage: told a stage's name before each of its draws.
         on_batch: told (micro-batches done, total) after each.
 
@@ -208,6 +235,7 @@ def generate(
     count = len(seeds)
     starts = range(0, count, sampling.batch)
     first = 0 if base is None else 1
+    start_from = source if sampling.from_picture else None
     run = list(enumerate(cascade.stages))[first:stages]
     if base is not None and not run:
         return base
@@ -216,7 +244,9 @@ def generate(
         rows = np.minimum(np.arange(start, start + sampling.batch), count - 1)
         image = None if base is None else jnp.asarray(base[rows])
         for i, stage in run:
-            levels, num_steps = padded_grid(stage.schedule, sampling.steps[i])
+            given = start_from if i == 0 else None
+            left_out = 0 if given is None else sampling.left_out
+            levels, num_steps = padded_grid(stage.schedule, sampling.steps[i], left_out)
             scale = sampling.guidance[i]
             take = functools.partial(jax.tree.map, lambda a, r=rows: a[r])
             if before_stage is not None:
@@ -232,6 +262,7 @@ def generate(
                 jnp.float32(scale if scale is not None else 1.0),
                 levels,
                 num_steps,
+                given,
                 guided=scale is not None,
                 sampler=sampling.sampler,
             )

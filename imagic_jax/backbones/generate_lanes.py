@@ -22,7 +22,7 @@ from imagic_jax.backbones.adapters import Trainable
 from imagic_jax.backbones.contracts import Cascade, Cond, Stage, repeat
 from imagic_jax.backbones.generate import Sampling, draw, seed_keys
 from imagic_jax.diffusion.sampling import Sampler
-from imagic_jax.diffusion.schedule import padded_grid
+from imagic_jax.diffusion.schedule import Grid, padded_grid
 from imagic_jax.runtime import lanes
 from imagic_jax.typing import Params
 
@@ -33,6 +33,7 @@ class Request(NamedTuple):
     conds: Sequence[Cond]  # per stage, a batch of texts as long as `seeds`; on the host
     null: Sequence[Cond]  # per stage, the text to be guided away from, batch of 1
     seeds: Sequence[int]
+    source: Float[np.ndarray, "1 s s 3"] | None = None  # in [-1, 1]; see `generate`
 
 
 @functools.partial(jax.jit, static_argnames=("stage", "mesh", "guided", "sampler"))
@@ -53,6 +54,7 @@ def _draw_lanes(
             common["guidance"],
             common["levels"],
             own["num_steps"],
+            own["source"],
             guided=guided,
             sampler=sampler,
         )
@@ -102,7 +104,7 @@ def generate_lanes(
             )
             common = {
                 "params": stage_params[i],
-                **lanes.share(_settings(stage, sampling, i), mesh, divide=False),
+                **lanes.share(_settings(stage, requests, sampling, i), mesh, divide=False),
             }
             guided = sampling.guidance[i] is not None
             image = _draw_lanes(stage, mesh, common, own, guided=guided, sampler=sampling.sampler)
@@ -117,10 +119,25 @@ def generate_lanes(
     return [np.concatenate(d) if d else None for d in drawn]
 
 
-def _settings(stage: Stage, sampling: Sampling, i: int) -> dict[str, Any]:
+def _model(requests: Sequence[Request | None]) -> Request:
+    """What an idle lane is shaped like."""
+    return next(r for r in requests if r is not None)
+
+
+def _grid(
+    stage: Stage, requests: Sequence[Request | None], sampling: Sampling, i: int
+) -> tuple[Grid, Any]:
+    """The levels of stage `i`. All lanes start from pictures, or none does."""
+    given = i == 0 and _model(requests).source is not None
+    return padded_grid(stage.schedule, sampling.steps[i], sampling.left_out if given else 0)
+
+
+def _settings(
+    stage: Stage, requests: Sequence[Request | None], sampling: Sampling, i: int
+) -> dict[str, Any]:
     """What all lanes draw stage `i` with."""
     scale = sampling.guidance[i]
-    levels, _ = padded_grid(stage.schedule, sampling.steps[i])
+    levels, _ = _grid(stage, requests, sampling, i)
     return {"guidance": jnp.float32(1.0 if scale is None else scale), "levels": levels}
 
 
@@ -128,8 +145,8 @@ def _inputs(
     stage: Stage, requests: Sequence[Request | None], i: int, start: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
     """Every lane's own inputs to stage `i` for the micro-batch from row `start` on."""
-    model = next(r for r in requests if r is not None)
-    _, num_steps = padded_grid(stage.schedule, sampling.steps[i])
+    model = _model(requests)
+    _, num_steps = _grid(stage, requests, sampling, i)
     inputs = []
     for request in requests:
         idle = request is None or len(request.seeds) <= start
@@ -141,6 +158,7 @@ def _inputs(
                 "null": repeat(jax.tree.map(np.asarray, asked.null[i]), sampling.batch),
                 "keys": seed_keys([asked.seeds[r] for r in rows], i),
                 "num_steps": np.int32(0 if idle else num_steps),
+                "source": asked.source if i == 0 else None,
             }
         )
     return inputs
@@ -153,6 +171,8 @@ def lane_drawing_programs(
     deltas: Sequence[Any],
     conds: Sequence[Cond],
     sampling: Sampling,
+    *,
+    from_picture: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of `generate_lanes`, as thunks that lower them: "draw STAGE".
 
@@ -161,18 +181,21 @@ def lane_drawing_programs(
         stage_params: parameters per stage, or their shapes with shardings.
         deltas: shapes of one lane's tuned parameters per stage.
         conds: one text per stage.
+        from_picture: whether the base starts from a picture.
     """
     batch = sampling.batch
+    source = np.zeros((1, cascade.size, cascade.size, 3), np.float32) if from_picture else None
 
     def lower(i: int) -> Any:
         stage, mesh = cascade.stages[i], meshes[i]
-        request = Request([repeat(jax.tree.map(np.asarray, c), 1) for c in conds], conds, [0])
+        texts = [repeat(jax.tree.map(np.asarray, c), 1) for c in conds]
+        request = Request(texts, conds, [0], source)
         (one,) = _inputs(stage, [request], i, 0, sampling)
         side = stage.low_res_size and cascade.stages[i - 1].size
         low = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32) if side else None
         own = lanes.stack_shapes({**one, "low_res": low}, mesh)
         own["delta"] = deltas[i] and lanes.stack_shapes(deltas[i], mesh, divide=True)
-        settings = lanes.share_shapes(_settings(stage, sampling, i), mesh, divide=False)
+        settings = lanes.share_shapes(_settings(stage, [request], sampling, i), mesh, divide=False)
         return _draw_lanes.lower(
             stage,
             mesh,

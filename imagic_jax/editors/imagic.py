@@ -450,6 +450,7 @@ def render(
     seeds: Sequence[int],
     sampling: Sampling,
     *,
+    image: Float[Array, "1 _ _ 3"] | None = None,
     before_stage: Callable[[str], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "e s h w 3"]:
@@ -461,11 +462,18 @@ def render(
         etas: amounts of the edit; [0, 1] is the paper's range, beyond is allowed.
         seeds: of the sampling noise; the same seed starts from the same noise at every eta.
         sampling: steps, guidance, size of a micro-batch.
+        image: (1, H, W, 3) in [-1, 1], the picture that was fitted; needed where `sampling.start`
+            is below 1.
         before_stage, on_batch: see `generate`.
 
     Returns:
         Pictures of the cascade's final size in [-1, 1]: (etas, seeds, H, W, 3).
+
+    Raises:
+        ValueError: the picture is needed.
     """
+    if sampling.from_picture and image is None:
+        raise ValueError(f"sampling starts from the picture (start = {sampling.start:g}): give it")
     stages = [
         p if f.delta is None else adapters.merge(p, f.delta)
         for p, f in zip(params["stages"], fit.stages, strict=True)
@@ -477,6 +485,7 @@ def render(
         fit.null,
         [s for _ in etas for s in seeds],
         sampling,
+        source=image,
         before_stage=before_stage,
         on_batch=on_batch,
     )

@@ -166,7 +166,13 @@ def _imagic(name: str, loaded: Loaded, settings: EditSettings, fits: Fits) -> Co
         drawn = clock.measure(
             "render",
             lambda: imagic.render(
-                loaded.cascade, loaded.params, fit, strengths, seeds, settings.sampling
+                loaded.cascade,
+                loaded.params,
+                fit,
+                strengths,
+                seeds,
+                settings.sampling,
+                image=image_of(loaded, item),
             ),
         )
         count = len(seeds) * len(strengths)
@@ -186,11 +192,12 @@ def _no_embedding(loaded: Loaded, settings: EditSettings, fits: Fits) -> Contend
         clock = Clock()
         fit = fits(item, settings, clock)
         rows = [
-            clock.measure("render", lambda w=w: _guided(loaded, fit, seeds, w, settings))
+            clock.measure("render", lambda w=w: _guided(loaded, item, fit, seeds, w, settings))
             for w in strengths
         ]
         count = len(seeds) * len(strengths)
-        evaluated = evaluations(settings).fit, 2 * settings.sampling.steps[0]
+        steps = settings.sampling.steps[0] - settings.sampling.left_out
+        evaluated = evaluations(settings).fit, 2 * steps
         cost = clock.cost(count, _gradient_steps(settings), *evaluated)
         return Outcome(to_reading_size(np.stack(rows)), cost)
 
@@ -204,6 +211,7 @@ def _no_embedding(loaded: Loaded, settings: EditSettings, fits: Fits) -> Contend
 
 def _guided(
     loaded: Loaded,
+    item: Item,
     fit: imagic.Fit,
     seeds: Sequence[int],
     guidance: float,
@@ -211,7 +219,10 @@ def _guided(
 ) -> np.ndarray:
     scales = (guidance, *settings.sampling.guidance[1:])
     sampling = dataclasses.replace(settings.sampling, guidance=scales)
-    return imagic.render(loaded.cascade, loaded.params, fit, (1.0,), seeds, sampling)[0]
+    image = image_of(loaded, item)
+    return imagic.render(loaded.cascade, loaded.params, fit, (1.0,), seeds, sampling, image=image)[
+        0
+    ]
 
 
 def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:

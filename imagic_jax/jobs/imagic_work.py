@@ -82,7 +82,9 @@ class ImagicWork:
         self, cascade: Cascade, params: Params, target: Sequence[Cond], *, fitting: bool
     ) -> Mapping[str, Callable[[], Any]]:
         settings = self.settings
-        draw = drawing_programs(cascade, params["stages"], target, settings.sampling)
+        sampling = settings.sampling
+        stages, starts = params["stages"], sampling.from_picture
+        draw = drawing_programs(cascade, stages, target, sampling, from_picture=starts)
         if not fitting:
             return draw
         fit = imagic.fitting_programs(cascade, params, target, settings.embedding, settings.tuning)
@@ -120,7 +122,7 @@ class ImagicWork:
         if away is not None:
             fit = fit._replace(null=away)
         etas = drawn_etas(self.settings)
-        drawn, spent = draw(cascade, params, fit, etas, self.settings, *watch)
+        drawn, spent = draw(cascade, params, fit, etas, square, self.settings, *watch)
         return drawn[: len(self.settings.etas)], facts(self.settings, fit, drawn, square), [spent]
 
     def weaknesses(self, result: Mapping[str, Any], drawn: Sweep) -> list[str]:
@@ -167,7 +169,8 @@ def cost(settings: EditSettings) -> Cost:
     fit = 3 * settings.embedding.steps * settings.embedding.batch
     fit += tuning.steps * (3 * tuning.batch + 4 * tuning.prior_batch) if tuning is not None else 0
     guided = settings.sampling.guidance[0] is not None
-    return Cost(fit, settings.sampling.steps[0] * (2 if guided else 1))
+    steps = settings.sampling.steps[0] - settings.sampling.left_out
+    return Cost(fit, steps * (2 if guided else 1))
 
 
 def check_tuning(opened: Opened, settings: EditSettings) -> None:
@@ -203,6 +206,7 @@ def draw(
     params: Params,
     fit: Fit,
     etas: Sequence[float],
+    square: Float[np.ndarray, "s s 3"],
     settings: EditSettings,
     ahead: Ahead,
     reporter: Reporter,
@@ -233,6 +237,7 @@ def draw(
             etas,
             settings.seeds,
             settings.sampling,
+            image=jnp.asarray(square[None]),
             before_stage=before_stage,
             on_batch=on_batch,
         )

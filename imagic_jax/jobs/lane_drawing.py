@@ -103,7 +103,8 @@ def _by_eta(job: RenderJob, flat: Float[np.ndarray, "n h w 3"]) -> Float[np.ndar
 def _request(job: RenderJob) -> Request:
     etas, seeds = drawn_etas(job.work.settings), job.work.settings.seeds
     conds = imagic.conds_to_draw(job.fit, etas, seeds)
-    return Request(conds, job.away or job.fit.null, [s for _ in etas for s in seeds])
+    source = job.square[None] if job.work.settings.sampling.from_picture else None
+    return Request(conds, job.away or job.fit.null, [s for _ in etas for s in seeds], source)
 
 
 def _deltas(easel: Easel, group: Sequence[RenderJob | None], i: int) -> Any:

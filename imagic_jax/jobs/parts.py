@@ -177,14 +177,15 @@ def _drawing(
 ) -> list[Part]:
     """The sampling steps of every stage, and decoding."""
     cascade, sampling = opened.cascade, settings.sampling
-    programs = drawing_programs(cascade, shapes, conds, sampling, place)
+    starts = sampling.from_picture
+    programs = drawing_programs(cascade, shapes, conds, sampling, place, from_picture=starts)
     calls = -(-len(settings.etas) * len(settings.seeds) // sampling.batch)
     found = []
     for i, stage in enumerate(cascade.stages):
         guided = 1 if sampling.guidance[i] is None else 2
         cost = forward_flops(stage, shapes[i], conds[i]) * sampling.batch * guided
         weights = shape_bytes(shapes[i]["unet"])
-        steps = sampling.steps[i] * calls
+        steps = (sampling.steps[i] - (0 if i else sampling.left_out)) * calls
         found.append(
             Part(f"sample {stage.name}", steps, cost, weights, programs[f"draw {stage.name}"])
         )

@@ -134,6 +134,7 @@ def drawn_with(work: Work) -> dict[str, Any]:
         "guidance": [1.0 if g is None else g for g in sampling.guidance],
         "steps": list(sampling.steps),
         "sampler": sampling.sampler,
+        "start": sampling.start,
     }
 
 

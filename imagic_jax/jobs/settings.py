@@ -68,6 +68,7 @@ def from_config(config: Any, cascade: Cascade) -> EditSettings:
             guidance=tuple(guidance),
             batch=whole(batch, "config.sampling.batch", 1, MOST_BATCH),
             sampler=choice(sampler, "config.sampling.sampler", ("ddim", "ddpm")),
+            start=_start(sampling.get("start", 1.0)),
         ),
         etas=tuple(number(e, "config.etas") for e in etas),
         seeds=tuple(whole(s, "config.seeds", 0, MOST_SEED) for s in seeds),
@@ -99,6 +100,16 @@ def _several(values: Mapping[str, Any], name: str, where: str) -> Sequence[Any]:
     if not isinstance(several, list | tuple) or not several:
         raise UserError(f"{where}{name} must list one value or more, got {several!r}")
     return several
+
+
+def _start(value: Any) -> float:
+    start = number(value, "config.sampling.start")
+    if not 0 < start <= 1:
+        raise UserError(
+            "config.sampling.start must lie above 0 and up to 1 (1: from noise alone), got"
+            f" {value!r}"
+        )
+    return start
 
 
 def _optimisation(kind: Any, values: Mapping[str, Any], where: str) -> Any:

@@ -162,10 +162,11 @@ class Machine:
     def _edit(self) -> np.ndarray:
         settings, cascade = self._settings, self._opened.cascade
         target, null = self._texts
+        image = self._image()
         fit = imagic.fit(
             cascade,
             self._params,
-            self._image(),
+            image,
             target,
             null,
             settings.embedding,
@@ -173,7 +174,7 @@ class Machine:
             jax.random.key(settings.seed),
         )
         sampling, etas, seeds = settings.sampling, settings.etas, settings.seeds
-        return imagic.render(cascade, self._params, fit, etas, seeds, sampling)
+        return imagic.render(cascade, self._params, fit, etas, seeds, sampling, image=image)
 
 
 def _timed(run: Callable[[], Any]) -> float:

@@ -178,7 +178,13 @@ class Workshop:
         programs = lane_fitting_programs(what, self._target) if fitting else {}
         deltas = self._delta_shapes()
         programs |= lane_drawing_programs(
-            what.cascade, what.meshes, what.params, deltas, self._target, self._easel.sampling
+            what.cascade,
+            what.meshes,
+            what.params,
+            deltas,
+            self._target,
+            self._easel.sampling,
+            from_picture=self._easel.sampling.from_picture,
         )
         self._ahead = Ahead(programs)
         self._ahead.__enter__()

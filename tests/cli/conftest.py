@@ -23,6 +23,7 @@ def get_config():
             "sr2": {{"steps": 2, "guidance": 1.0}},
             "batch": 4,
             "sampler": "ddim",
+            "start": 0.7,
         }}
     )
     config.etas = (0.0, 0.5, 1.0)

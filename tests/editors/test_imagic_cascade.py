@@ -1,13 +1,16 @@
 """Imagic on a whole (tiny, random) cascade: reproducible, compiled once, saved and drawn again."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from imagic_jax.backbones import adapters
-from imagic_jax.backbones.generate import Sampling
-from imagic_jax.editors import imagic
+from imagic_jax.backbones.generate import Sampling, generate, seed_keys
+from imagic_jax.diffusion.schedule import padded_grid
+from imagic_jax.editors import imagic, sdedit
 from imagic_jax.editors.imagic import EmbeddingConfig, TuningConfig
 from imagic_jax.jobs import fits, pictures
 from imagic_jax.models.conv import xla_conv
@@ -58,6 +61,60 @@ def test_pictures_have_the_final_size_and_range(drawn):
     assert float(jnp.abs(drawn).max()) <= 1.0
     assert not jnp.allclose(drawn[0, 0], drawn[0, 1])  # seeds differ
     assert not jnp.allclose(drawn[0, 0], drawn[1, 0])  # amounts differ
+
+
+def test_drawing_from_the_picture_is_sdedit_with_the_tuned_model(tiny_loaded, fitted):
+    image = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3), minval=-1.0)
+    stage, scale = tiny_loaded.cascade.stages[0], jnp.float32(2.0)
+    tuned = adapters.merge(tiny_loaded.params["stages"][0], fitted.stages[0].delta)
+    half = dataclasses.replace(SAMPLING, start=0.6)  # two of three steps
+    seeds = (0, 1, 2, 3)
+    ours = generate(
+        tiny_loaded.cascade,
+        (tuned, *tiny_loaded.params["stages"][1:]),
+        imagic.conds_to_draw(fitted, (0.0,), seeds),
+        fitted.null,
+        seeds,
+        half,
+        stages=1,
+        source=image,
+    )
+    theirs = sdedit.edit(
+        stage,
+        tuned,
+        image,
+        fitted.stages[0].optimised,
+        fitted.null[0],
+        seed_keys(seeds, 0),
+        scale,
+        *padded_grid(stage.schedule, 3, 1),
+        guided=True,
+        sampler="ddim",
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_picture_decides_only_where_drawing_starts_from_it(tiny_loaded, fitted, drawn):
+    def from_picture(start, seed):
+        image = jax.random.uniform(jax.random.key(seed), (1, 64, 64, 3), minval=-1.0)
+        sampling = dataclasses.replace(SAMPLING, start=start)
+        cascade, params = tiny_loaded.cascade, tiny_loaded.params
+        return imagic.render(cascade, params, fitted, (0.0, 1.0), (0, 1), sampling, image=image)
+
+    np.testing.assert_array_equal(from_picture(1.0, 0), drawn)
+    assert np.abs(from_picture(0.6, 0) - from_picture(0.6, 1)).max() > 0.01
+    half = dataclasses.replace(SAMPLING, start=0.6)
+    with pytest.raises(ValueError, match="starts from the picture"):
+        imagic.render(tiny_loaded.cascade, tiny_loaded.params, fitted, (0.0,), (0,), half)
+
+
+@pytest.mark.parametrize(
+    ("start", "left_out"), [(1.0, 0), (0.95, 1), (0.5, 10), (0.99, 0), (1e-6, 19)]
+)
+def test_at_least_one_step_is_done(start, left_out):
+    sampling = Sampling(steps=(20, 5), guidance=(None, None), start=start)
+    assert sampling.left_out == left_out
+    assert sampling.from_picture == (left_out > 0)
 
 
 def test_a_second_edit_in_one_process_compiles_nothing(tiny_loaded, drawn):
