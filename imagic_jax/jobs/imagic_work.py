@@ -206,7 +206,7 @@ def draw(
     params: Params,
     fit: Fit,
     etas: Sequence[float],
-    square: Float[np.ndarray, "s s 3"],
+    square: Float[np.ndarray, "h w 3"],
     settings: EditSettings,
     ahead: Ahead,
     reporter: Reporter,
