@@ -26,11 +26,12 @@ def get_config() -> ConfigDict:
     # `prior_batch` draws per step the answers on what the model knows are kept (0: none).
     base = {"steps": 150, "learning_rate": 2e-4, "batch": 4}
     base |= {"train": "resnets", "rank": 0, "dropout": 0.0}
-    base |= {"prior_batch": 0, "prior_weight": 0.15, "prior_from": 0.5}
+    base |= {"prior_batch": 0, "prior_weight": 0.15, "prior_from": 0.0}
     sr1 = {"steps": 80, "learning_rate": 2e-4, "batch": 4}
     sr1 |= {"train": "", "rank": 0, "dropout": 0.0}
     config.tuning = ConfigDict({"base": base, "sr1": sr1})
-    # C: drawing. Guidance 1 is none (and costs half).
+    # C: drawing. Guidance 1 is none (and costs half). Below 1, `start` is the share of the base's
+    # steps that are done, from the noised picture (1: all, from noise alone).
     config.sampling = ConfigDict(
         {
             "base": {"steps": 20, "guidance": 4.0},

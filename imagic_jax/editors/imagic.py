@@ -63,7 +63,7 @@ class TuningConfig:
     dropout: float = 0.0
     prior_batch: int = 0
     prior_weight: float = 0.15
-    prior_from: float = 0.5
+    prior_from: float = 0.0
 
     @property
     def spec(self) -> TrainSpec:
