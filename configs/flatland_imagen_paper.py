@@ -1,7 +1,7 @@
 """Imagic on the built-in cascade with the paper's schedule for Imagen: 100 / 1500 / 1500 steps.
 
-One noise draw per step, drawing from noise alone and no prior, as there. The rates are not the paper's but guesses for this model, whose
-embedding's entries are of order one.
+One noise draw per step, no prior, drawn from noise alone, as there. The rates are not the paper's
+but guesses for this model, whose embedding's entries are of order one.
 """
 
 from pathlib import Path
