@@ -54,7 +54,7 @@ class Sampling:
 
     @property
     def left_out(self) -> int:
-        """How many of the base's noisiest steps `start` leaves out: all but one at most."""
+        """How many of the base's noisiest steps `start` leaves out: whole ones, not the last."""
         return self.steps[0] - max(1, round(self.steps[0] * self.start))
 
 

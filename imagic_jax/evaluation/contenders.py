@@ -220,9 +220,10 @@ def _guided(
     scales = (guidance, *settings.sampling.guidance[1:])
     sampling = dataclasses.replace(settings.sampling, guidance=scales)
     image = image_of(loaded, item)
-    return imagic.render(loaded.cascade, loaded.params, fit, (1.0,), seeds, sampling, image=image)[
-        0
-    ]
+    (drawn,) = imagic.render(
+        loaded.cascade, loaded.params, fit, (1.0,), seeds, sampling, image=image
+    )
+    return drawn
 
 
 def _text_only(loaded: Loaded, settings: EditSettings) -> Contender:
