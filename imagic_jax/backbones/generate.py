@@ -22,7 +22,7 @@ from imagic_jax.diffusion import sampling as loops
 from imagic_jax.diffusion.guidance import guide
 from imagic_jax.diffusion.prediction import Prediction
 from imagic_jax.diffusion.sampling import Denoiser, Sampler
-from imagic_jax.diffusion.schedule import Grid, add_noise, padded_grid
+from imagic_jax.diffusion.schedule import Grid, add_noise, padded_grid, steps_left_out
 from imagic_jax.typing import Image, Params
 
 
@@ -54,8 +54,8 @@ class Sampling:
 
     @property
     def left_out(self) -> int:
-        """How many of the base's noisiest steps `start` leaves out: whole ones, not the last."""
-        return self.steps[0] - max(1, round(self.steps[0] * self.start))
+        """How many of the base's noisiest steps `start` leaves out; the last is always done."""
+        return min(steps_left_out(self.steps[0], self.start), self.steps[0] - 1)
 
 
 def seed_keys(seeds: Sequence[int], stage: int) -> Key[Array, " b"]:
@@ -153,16 +153,14 @@ def drawing_programs(
     conds: Sequence[Cond],
     sampling: Sampling,
     place: Callable[[Any], Any] = lambda arguments: arguments,
-    *,
-    from_picture: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of `generate`, as thunks that lower them: "draw STAGE" for each stage.
 
     Args:
-        cascade, stage_params, sampling: as in `generate`.
+        cascade, stage_params, sampling: as in `generate`, with a picture to start from where
+            `sampling.start` wants one.
         conds: one text per stage.
         place: may give the programs' arguments, a tuple of shapes, other shardings.
-        from_picture: whether the base starts from a picture.
     """
     batch = sampling.batch
 
@@ -182,7 +180,7 @@ def drawing_programs(
             jax.eval_shape(lambda: seed_keys([0] * batch, i)),
             shape(),
             *jax.tree.map(lambda a: shape(*a.shape, dtype=a.dtype), grid),
-            shape(1, cascade.size, cascade.size, 3) if from_picture and i == 0 else None,
+            shape(1, cascade.size, cascade.size, 3) if sampling.from_picture and i == 0 else None,
         )
         return draw.lower(
             stage,

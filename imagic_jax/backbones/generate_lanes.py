@@ -171,20 +171,19 @@ def lane_drawing_programs(
     deltas: Sequence[Any],
     conds: Sequence[Cond],
     sampling: Sampling,
-    *,
-    from_picture: bool = False,
 ) -> dict[str, Callable[[], Any]]:
     """The compiled programs of `generate_lanes`, as thunks that lower them: "draw STAGE".
 
     Args:
-        cascade, meshes, sampling: as in `generate_lanes`.
+        cascade, meshes, sampling: as in `generate_lanes`, with pictures to start from where
+            `sampling.start` wants them.
         stage_params: parameters per stage, or their shapes with shardings.
         deltas: shapes of one lane's tuned parameters per stage.
         conds: one text per stage.
-        from_picture: whether the base starts from a picture.
     """
     batch = sampling.batch
-    source = np.zeros((1, cascade.size, cascade.size, 3), np.float32) if from_picture else None
+    square = np.zeros((1, cascade.size, cascade.size, 3), np.float32)
+    source = square if sampling.from_picture else None
 
     def lower(i: int) -> Any:
         stage, mesh = cascade.stages[i], meshes[i]

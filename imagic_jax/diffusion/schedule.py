@@ -187,6 +187,14 @@ def grid(schedule: Schedule, num_steps: int) -> Grid:
     return Grid(jnp.asarray(t), *(jnp.asarray(c) for c in columns))
 
 
+def steps_left_out(steps: int, share: float) -> int:
+    """How many of the noisiest steps are left out where `share`, in [0, 1], of them is done.
+
+    Rounded as diffusers' img2img does: any share below 1 leaves out one or more.
+    """
+    return steps - min(int(steps * share), steps)
+
+
 def padded_grid(schedule: Schedule, num_steps: int, start: int = 0) -> tuple[Grid, Array]:
     """A grid padded to T rows, and its true length as an array: inputs of a compiled sampler.
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from imagic_jax.backbones.contracts import Cascade, Cond, repeat
 from imagic_jax.backbones.generate import Sampling, generate, seed_keys
 from imagic_jax.backbones.pixels import resize, touched
+from imagic_jax.diffusion.schedule import steps_left_out
 from imagic_jax.editors.words import Words
 from imagic_jax.errors import UserError
 from imagic_jax.metrics.clip_guidance import Scorer
@@ -151,8 +152,6 @@ def clip_of(inputs: Inputs, method: str) -> Scorer:
 def first_step(steps: int, strength: float) -> int:
     """How many of the noisiest steps are left out where the share `strength` of them is done.
 
-    Rounded as diffusers' img2img does.
-
     Raises:
         UserError: the strength is no share.
     """
@@ -161,7 +160,7 @@ def first_step(steps: int, strength: float) -> int:
             f"a strength must be between 0 (the picture) and 1 (all {steps} steps),"
             f" got {strength:g}"
         )
-    return steps - min(int(steps * strength), steps)
+    return steps_left_out(steps, strength)
 
 
 def share_of(steps: int, share: float, name: str) -> int:

@@ -82,9 +82,7 @@ class ImagicWork:
         self, cascade: Cascade, params: Params, target: Sequence[Cond], *, fitting: bool
     ) -> Mapping[str, Callable[[], Any]]:
         settings = self.settings
-        sampling = settings.sampling
-        stages, starts = params["stages"], sampling.from_picture
-        draw = drawing_programs(cascade, stages, target, sampling, from_picture=starts)
+        draw = drawing_programs(cascade, params["stages"], target, settings.sampling)
         if not fitting:
             return draw
         fit = imagic.fitting_programs(cascade, params, target, settings.embedding, settings.tuning)

@@ -177,8 +177,7 @@ def _drawing(
 ) -> list[Part]:
     """The sampling steps of every stage, and decoding."""
     cascade, sampling = opened.cascade, settings.sampling
-    starts = sampling.from_picture
-    programs = drawing_programs(cascade, shapes, conds, sampling, place, from_picture=starts)
+    programs = drawing_programs(cascade, shapes, conds, sampling, place)
     calls = -(-len(settings.etas) * len(settings.seeds) // sampling.batch)
     found = []
     for i, stage in enumerate(cascade.stages):

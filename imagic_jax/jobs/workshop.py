@@ -178,13 +178,7 @@ class Workshop:
         programs = lane_fitting_programs(what, self._target) if fitting else {}
         deltas = self._delta_shapes()
         programs |= lane_drawing_programs(
-            what.cascade,
-            what.meshes,
-            what.params,
-            deltas,
-            self._target,
-            self._easel.sampling,
-            from_picture=self._easel.sampling.from_picture,
+            what.cascade, what.meshes, what.params, deltas, self._target, self._easel.sampling
         )
         self._ahead = Ahead(programs)
         self._ahead.__enter__()
