@@ -208,7 +208,8 @@ def test_methods_are_listed_with_needs_costs_and_presets(imagic, preset):
     rows = {r["name"]: r for r in json.loads(out)}
     assert set(rows) == {"imagic", *METHODS}
     assert rows["ddpm_inversion"]["cost"] == {"fit": 6, "render": 2}
-    assert rows["imagic"]["cost"] == {"fit": 72, "render": 6}  # 24 draws with a gradient
+    # 24 draws with a gradient; two of the three steps, as drawing starts from the picture
+    assert rows["imagic"]["cost"] == {"fit": 72, "render": 4}
     assert "no CLIP model comes with them" in rows["blended"]["refused"]["sd15"]
     assert "flatland_sd" not in rows["blended"]["refused"]
     assert "sd15" not in rows["blended_latent"]["refused"]  # takes one, and can do without
