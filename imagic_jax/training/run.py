@@ -85,13 +85,14 @@ def train(
         step = TrainStep(task, recipe, devices.abstract_mesh if devices is not None else None)
         state = loop.run(step, state, data, recipe.steps, chunk_seconds=10.0, on_chunk=watch)
         watch.save(state)
+    log = _log(run)
     training = {
-        "commit": commit(),
+        "commit": log[-1].get("commit", "unknown") if log else commit(),  # of its last steps
         "config": config["name"],
         "seed": config["seed"],
         "steps": recipe.steps,
         "examples": recipe.steps * task.batch,
-        "hours": round(_seconds(run) / 3600, 2),
+        "hours": round(sum((c["seconds"] for c in log), 0.0) / 3600, 2),
         "device": jax.devices()[0].device_kind,
     }
     if "mark_share" in config["data"]:
@@ -166,11 +167,10 @@ def _check_same(run: Path, config: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _seconds(run: Path) -> float:
-    """Wall seconds of all chunks of the run, over all its sessions."""
+def _log(run: Path) -> list[dict[str, Any]]:
+    """All chunks of the run, over all its sessions; none of a run without steps."""
     log = run / "log.jsonl"
-    lines = log.read_text().splitlines() if log.is_file() else []  # no steps, no log
-    return sum((json.loads(line)["seconds"] for line in lines), 0.0)
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
 class _Watch:
@@ -179,6 +179,7 @@ class _Watch:
     def __init__(self, artist, recipe, run, saved, config, reporter, stop) -> None:
         self._artist, self._run, self._saved = artist, run, saved
         self._stop, self._config = stop, config
+        self._commit = commit()
         step = saved.latest_step() or 0
         self._progress = reporter.stage(config["name"], recipe.steps, step)
         self._saved_step, self._saved_at = step, time.monotonic()
@@ -188,8 +189,9 @@ class _Watch:
         step, now = chunk.state.step, time.monotonic()
         loss = float(np.mean(chunk.losses))
         self._progress.update(step, len(chunk.losses), chunk.seconds, loss)
+        line = {"step": step, "loss": loss, "seconds": chunk.seconds, "commit": self._commit}
         with (self._run / "log.jsonl").open("a") as log:
-            log.write(json.dumps({"step": step, "loss": loss, "seconds": chunk.seconds}) + "\n")
+            log.write(json.dumps(line) + "\n")
         finished = step == chunk.total
         if now - self._saved_at > self._config["save_every"] or self._stop or finished:
             self.save(chunk.state)

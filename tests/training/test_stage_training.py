@@ -49,6 +49,12 @@ def test_a_trained_stage_loads_and_draws(tiny_model, tmp_path, monkeypatch):
     training = loaded.card["stages"][0]["training"]
     assert training["steps"] == 3
     assert training["mark_share"] == 0.5
+    # a finished run called again by other code still says which trained it
+    monkeypatch.setattr("imagic_jax.training.run.commit", lambda: "later")
+    assert main(["train", f"--config={path}", f"--model={model}", "--out=run"]) == 0
+    again = registry.load_cascade(model).card["stages"][0]["training"]
+    assert again == training
+    assert again["commit"] != "later"
     assert len(list((tmp_path / "run" / "sheets").glob("*.png"))) >= 1
     # and is trained on from there
     more = ["train", f"--config={path}", f"--start_from={model}", "--model=more", "--out=run2"]
