@@ -25,7 +25,7 @@ fit = imagic.fit(
     preset.tuning,
     key=jax.random.key(0),
 )
-etas = (0.0, 0.5, 1.0)
+etas = (0.0, 1.0, 2.0)
 edited = imagic.render(
     cascade,
     params,
