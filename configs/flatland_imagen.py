@@ -1,7 +1,7 @@
 """Imagic on the built-in cascade, in about a minute on a laptop's CPU.
 
 The schedule was chosen on a handful of validation pictures; what it gives on sixty-four is in
-benchmarks/results/flatland_imagen_kinds. Against the paper's: several noise draws per step instead
+benchmarks/results/flatland_imagen. Against the paper's: several noise draws per step instead
 of one, so that far fewer steps do; a higher rate for the embedding, whose entries are of order one
 here. Of the base, the residual blocks alone are tuned, which leaves the attention to the text as it
 was, and beside the picture it is held to what it knew; so edits still show where the picture has
