@@ -1,4 +1,4 @@
-"""Imagic on the built-in cascade, in about a minute on a laptop's CPU.
+"""Imagic on the built-in cascade, in a minute or a few on a laptop's CPU.
 
 The schedule was chosen on a handful of validation pictures; what it gives on sixty-four is in
 benchmarks/results/flatland_imagen. Against the paper's: several noise draws per step instead
