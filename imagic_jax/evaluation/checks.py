@@ -96,9 +96,11 @@ def _c1(found: Mapping[str, Sweep], chosen: Any, options: Any) -> tuple[Verdict,
     mark, lost_mark = (_mean(s, "identity", 0, options) for s in (tuned, bare))
     good = back.estimate >= _BACK_PSNR and mark.estimate >= _BACK_IDENTITY
     bad = lost_back.estimate < _BACK_PSNR and lost_mark.estimate < _BACK_IDENTITY
+    n, some = len(tuned.rows), len(bare.rows)
     numbers = (
         f"background {says(back, 1)} dB and identity {says(mark)} with fine-tuning;"
         f" {says(lost_back, 1)} dB and {says(lost_mark)} without"
+        f"{f', on {some} of them' if some < n else ''}"
         f" (bounds {_BACK_PSNR:g} dB, {_BACK_IDENTITY:g})"
     )
     return ("seen" if good and bad else "not seen"), numbers
