@@ -64,12 +64,14 @@ def fit(
         return None
     fixed = np.stack([np.ones(len(y)), np.where(left, 0.5, -0.5)], axis=1)
     groups = [np.eye(int(g.max()) + 1)[g] for g in (np.asarray(raters), np.asarray(pictures))]
-    # From well above 0, where the likelihood is flat in a spread by symmetry.
+    # By values alone: in a spread of 0 the likelihood is flat by symmetry, whatever lies beside it,
+    # and a line search that lands there stays (so on some processors and not on others).
     spread = minimize(
         lambda s: -mode(y, fixed, groups, s).log_likelihood,
         np.ones(2),
-        method="L-BFGS-B",
+        method="Nelder-Mead",
         bounds=[(0.0, _MOST_SPREAD)] * 2,
+        options={"xatol": 1e-4, "fatol": 1e-7},
     ).x
     found = mode(y, fixed, groups, spread)
     if not np.abs(found.effects[:2]).max() < _MOST:

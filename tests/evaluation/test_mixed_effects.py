@@ -57,6 +57,23 @@ def test_the_habits_that_made_the_answers_are_found():
     assert found.side == pytest.approx(0.6, abs=0.25)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_no_other_spreads_are_likelier(seed):
+    """Small studies, where zero is near and flat, against every pair of spreads of a grid."""
+    size = (8, 12)[seed % 2]
+    won, left, raters, pictures = (a.reshape(60, 40)[:size, :size].ravel() for a in simulated(seed))
+    found = mixed_effects.fit(won, left, raters, pictures)
+    fixed = np.stack([np.ones(len(won)), np.where(left, 0.5, -0.5)], axis=1)
+    groups = [np.eye(size)[g] for g in (raters, pictures)]
+
+    def likelihood(*spread):
+        return mixed_effects.mode(won * 1.0, fixed, groups, np.array(spread)).log_likelihood
+
+    grid = np.linspace(0, 2.5, 11)
+    best = max(likelihood(a, b) for a in grid for b in grid)
+    assert likelihood(found.rater_sd, found.picture_sd) >= best - 1e-6
+
+
 def test_intervals_cover_as_often_as_they_say():
     """A smaller study, 60 times; 95 % of 60 are 57, and five standard deviations less are 48."""
     covered = 0
