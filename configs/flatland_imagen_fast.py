@@ -1,8 +1,7 @@
 """Imagic on the built-in cascade in about a third of `flatland_imagen`'s time.
 
-Fewer steps at higher rates in every loop, as `flatland_sd_fast` has them. What its edits were worth
-is in benchmarks/results/dev_flatland_imagen; that is of the base before it met identity marks, of
-drawing from noise and without a prior.
+Fewer steps at higher rates in every loop, as `flatland_sd_fast` has them. What its edits are worth is
+in benchmarks/results/dev_flatland_imagen.
 """
 
 from pathlib import Path
