@@ -1,7 +1,7 @@
 """Imagic on the built-in cascade in about a third of `flatland_imagen`'s time.
 
-Fewer steps at higher rates in every loop, as `flatland_sd_fast` has them. What its edits are worth is
-in benchmarks/results/dev_flatland_imagen.
+Fewer steps at higher rates in every loop, as `flatland_sd_fast` has them. What its edits are worth
+is in benchmarks/results/dev_flatland_imagen.
 """
 
 from pathlib import Path
