@@ -52,7 +52,8 @@ def fit(
     raters: Int[np.ndarray, " n"],
     pictures: Int[np.ndarray, " n"],
 ) -> Mixed | None:
-    """Fits the model; None where its answer would be infinite (all answers are alike).
+    """Fits the model; None where the answers do not tell: all are alike, which no finite number
+    says, or the first method always stood on one side, which cannot be told from preference.
 
     Args:
         won: whether the first method was preferred.
@@ -60,9 +61,10 @@ def fit(
         raters, pictures: whose answer it is and about what, counted from 0.
     """
     y = np.asarray(won, np.float64)
-    if y.min() == y.max():
+    on_left = np.asarray(left)
+    if y.min() == y.max() or on_left.min() == on_left.max():
         return None
-    fixed = np.stack([np.ones(len(y)), np.where(left, 0.5, -0.5)], axis=1)
+    fixed = np.stack([np.ones(len(y)), np.where(on_left, 0.5, -0.5)], axis=1)
     groups = [np.eye(int(g.max()) + 1)[g] for g in (np.asarray(raters), np.asarray(pictures))]
     # By values alone: in a spread of 0 the likelihood is flat by symmetry, whatever lies beside it,
     # and a line search that lands there stays (so on some processors and not on others).

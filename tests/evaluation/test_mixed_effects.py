@@ -92,6 +92,14 @@ def test_answers_that_are_all_alike_have_no_finite_answer():
     assert mixed_effects.fit(index == 0, index == 0, np.arange(12), index) is None  # by side
 
 
+@pytest.mark.parametrize("on_left", [True, False])
+def test_one_side_alone_cannot_be_told_from_preference(on_left):
+    """As in the first few answers of a study."""
+    index = np.arange(2)
+    left = np.full(2, on_left)
+    assert mixed_effects.fit(index == 0, left, index, index) is None
+
+
 def test_the_report_of_a_study_has_it_beside_the_bootstrap():
     won, left, raters, pictures = (a.reshape(60, 40)[:20, :20].ravel() for a in simulated(1))
     choices = [
